@@ -1,0 +1,87 @@
+"""`NumPyBackend`: memory, and the table of kernels."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
+from plugrad.dtypes import ALL, DType, as_dtype
+from plugrad.errors import DTypeError
+from plugrad.spec import Device, Shape, Spec
+
+from plugrad_numpy import kernels
+
+Array = np.ndarray[Any, Any]
+
+
+class NumPyBackend(Backend):
+    """NumPy on the host's processor: one device."""
+
+    name = "numpy"
+    kernels = kernels.table
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        """The host."""
+        return [DeviceInfo(f"{_processor()}, NumPy {np.__version__}")]
+
+    def capabilities(self, device: Device) -> Capabilities:
+        """Everything: NumPy broadcasts, takes scalars, and is the host's own memory."""
+        del device
+        return _CAPABILITIES
+
+    def allocate(self, spec: Spec) -> Array:
+        """An array of the spec, its elements unspecified."""
+        return np.empty(spec.shape, spec.dtype.numpy)
+
+    def from_host(self, value: Array, device: Device) -> Array:
+        """A copy of ``value``, in row-major order."""
+        del device
+        return np.array(value, order="C")
+
+    def to_host(self, array: Array) -> Array:
+        """The array itself."""
+        return np.asarray(array)
+
+    def shape(self, array: Array) -> Shape:
+        """The shape of the array."""
+        return np.shape(array)
+
+    def to_dlpack(self, array: Array, **options: Any) -> Any:
+        """A capsule over the array's memory, read-only as tensors are, where the consumer understands it."""
+        host = np.asarray(array)
+        if host.dtype not in _DLPACK:
+            raise DTypeError(f"DLPack: NumPy exports no {host.dtype}; cast it with astype")
+        return host.__dlpack__(**options)
+
+    def dlpack_device(self, array: Array) -> tuple[int, int]:
+        """The CPU."""
+        return np.asarray(array).__dlpack_device__()
+
+    def from_dlpack(self, exporter: Any, device: Device, copy: bool | None) -> tuple[Array, Shape, DType]:
+        """An array over the exporter's memory, or a copy."""
+        del device
+        array = np.from_dlpack(exporter)
+        if copy:
+            array = array.copy()
+        return array, array.shape, as_dtype(array.dtype)
+
+
+_CAPABILITIES = Capabilities(
+    dtypes=frozenset(ALL), broadcasting=True, scalars=True, host_memory=True, dlpack=True
+)
+_DLPACK = frozenset(d.numpy for d in ALL if d.name != "bfloat16")
+
+
+def _processor() -> str:
+    """The processor's name, as the operating system gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+            for line in f:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Gradients: the engine that walks the record, and the transforms that people call."""

@@ -1,0 +1,193 @@
+"""Backward: walk the record from results to leaves, without recursion.
+
+Origins are numbered in the order of their making, so the largest number waiting is always one whose
+consumers have all been seen. A heap gives that order, and nothing is kept of the graph beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from plugrad.dispatch.anomaly import is_anomalous
+from plugrad.dispatch.data import TensorData, wrap
+from plugrad.dispatch.modes import changed, local
+from plugrad.dispatch.record import Function, Leaf, Node, Origin, Slot
+from plugrad.errors import AnomalyError, GradientError
+from plugrad.ops.arithmetic import add
+from plugrad.ops.creation import ones_of, zeros_of
+
+if TYPE_CHECKING:
+    from plugrad.tensor import Tensor
+
+
+def parents_of(origin: Origin) -> tuple[Origin | None, ...]:
+    """What an origin was made from."""
+    if isinstance(origin, (Node, Function)):
+        return origin.parents
+    return (origin.node,) if isinstance(origin, Slot) else ()
+
+
+def reachable(starts: Iterable[Origin]) -> set[Origin]:
+    """Every origin that ``starts`` were made from, themselves included."""
+    seen = set(starts)
+    stack = list(seen)
+    while stack:
+        for parent in parents_of(stack.pop()):
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return seen
+
+
+def leading_to(starts: Iterable[Origin], inputs: Iterable[Origin]) -> set[Origin]:
+    """Those origins below ``starts`` that were made from one of ``inputs``, and ``inputs`` themselves."""
+    wanted = set(inputs)
+    for origin in sorted(reachable(starts), key=lambda o: o.seq):
+        if any(p in wanted for p in parents_of(origin)):
+            wanted.add(origin)
+    return wanted
+
+
+def run(
+    seeds: Sequence[tuple[Origin, Tensor]],
+    inputs: Sequence[Origin] | None = None,
+    *,
+    create: bool = False,
+    retain: bool = False,
+) -> dict[Origin, Tensor]:
+    """Propagate cotangents from ``seeds``.
+
+    Args:
+        seeds: where to start, with the cotangent of each.
+        inputs: where to stop: their cotangents are returned. None means all leaves.
+        create: record the backward too, so that it can be differentiated.
+        retain: keep what the record saved, for another backward.
+
+    Returns:
+        The cotangent of each leaf or input that was reached.
+    """
+    with changed(recording=create):
+        needed = None if inputs is None else leading_to([o for o, _ in seeds], inputs)
+        return _walk(seeds, frozenset(inputs or ()), needed, create, retain or create)
+
+
+def _walk(
+    seeds: Sequence[tuple[Origin, Tensor]],
+    inputs: Collection[Origin],
+    needed: Collection[Origin] | None,
+    create: bool,
+    retain: bool,
+) -> dict[Origin, Tensor]:
+    found: dict[Origin, Any] = {}
+    cts: dict[Origin, Any] = {}
+    heap: list[tuple[int, Any]] = []
+    anomaly = local.modes.anomaly
+    plain = needed is None and not create
+
+    def give(origin: Origin, ct: Tensor) -> None:
+        if type(origin) is Slot:
+            slots = cts.get(origin.node)
+            if slots is None:
+                cts[origin.node] = slots = [None] * len(origin.node.outputs)
+                heappush(heap, (-origin.node.seq, origin.node))
+            before = slots[origin.index]
+            slots[origin.index] = ct if before is None else add(before, ct)
+            if origin in inputs:
+                before = found.get(origin)
+                found[origin] = ct if before is None else add(before, ct)
+            return
+        into = found if type(origin) is Leaf else cts
+        before = into.get(origin)
+        if before is not None:
+            into[origin] = add(before, ct)
+            return
+        into[origin] = ct
+        if into is cts:
+            heappush(heap, (-origin.seq, origin))
+
+    for origin, ct in seeds:
+        if needed is None or origin in needed:
+            give(origin, ct)
+    while heap:
+        node = heappop(heap)[1]
+        ct = cts.pop(node)
+        if node in inputs:
+            found[node] = ct
+        if type(ct) is list:
+            given = tuple(zeros_of(s) if c is None else c for c, s in zip(ct, node.outputs, strict=True))
+        else:
+            given = (ct,)
+        parents = node.parents
+        if plain and type(node) is Node and node.saved is not None:
+            results = node.pullback.first(node.saved, *given)
+        else:
+            results = node.pull(given, create, needed)
+        if not retain:
+            node.saved = None
+            node.parents = ()
+        for parent, result in zip(parents, results, strict=True):
+            if parent is None or result is None or (needed is not None and parent not in needed):
+                continue
+            if anomaly and is_anomalous(result) and not any(map(is_anomalous, given)):
+                raise AnomalyError(
+                    f"backward of {node.name} made the first NaN or infinity; applied at {node.line}"
+                )
+            if type(parent) is Node and parent not in cts:
+                cts[parent] = result
+                heappush(heap, (-parent.seq, parent))
+            else:
+                give(parent, result)
+    return found
+
+
+def backward(
+    x: Tensor,
+    gradient: Tensor | None,
+    *,
+    retain: bool = False,
+    create: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulate the gradient of ``x`` into the leaves; see `Tensor.backward`."""
+    if x._node is None:
+        raise GradientError(
+            "backward: this tensor is not recorded; nothing that it was made from has requires_grad=True"
+        )
+    targets = None
+    if inputs is not None:
+        targets = [i._node for i in inputs if isinstance(i._node, Leaf)]
+        if len(targets) != len(inputs):
+            raise GradientError("backward: inputs takes leaves that require a gradient")
+    for origin, ct in run([(x._node, seed(x, gradient))], targets, create=create, retain=retain).items():
+        if isinstance(origin, Leaf):
+            before = origin.grad
+            total = ct if before is None else add(before, ct)
+            # A tensor of its own: rebinding .grad must never reach another tensor.
+            origin.grad = wrap(total._array, total.spec, total._node)
+
+
+def seed(x: Tensor, gradient: Tensor | None) -> Tensor:
+    """The cotangent that a backward from ``x`` starts with."""
+    if gradient is None:
+        if x.spec.size != 1:
+            raise GradientError(
+                f"backward: a tensor of shape {x.spec.shape} needs the gradient argument, its cotangent; "
+                "only a tensor of one element starts with 1"
+            )
+        return ones_of(x.spec)
+    if not isinstance(gradient, TensorData) or gradient.spec is not x.spec:
+        got = repr(gradient.spec) if isinstance(gradient, TensorData) else type(gradient).__name__
+        raise GradientError(f"backward: gradient takes a tensor like this one, {x.spec!r}, got {got}")
+    return gradient
+
+
+def alias(x: Tensor) -> Tensor:
+    """``x`` under an origin of its own, from which gradients pass on to that of ``x``."""
+
+    def back(cts: Sequence[Tensor], create: bool) -> list[Tensor]:
+        del create
+        return [cts[0]]
+
+    return wrap(x._array, x.spec, Function("alias", (x._node,), (x.spec,), back))

@@ -1,0 +1,124 @@
+"""`Backend`: what a plugin implements. Memory plus a table of kernels; no op is named here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from plugrad.backend.kernels import Array, KernelTable
+from plugrad.dtypes import DType
+from plugrad.errors import DeviceError
+from plugrad.spec import Device, Shape, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a device can do. A later version adds only fields whose default is False or empty.
+
+    Attributes:
+        dtypes: the dtypes that the device stores and computes.
+        broadcasting: elementwise kernels take operands whose shapes broadcast together. Where this is
+            False the core broadcasts them first, by the kernel of ``broadcast_to``.
+        scalars: elementwise kernels take Python scalars, which are weak, as operands. Where this is
+            False the core makes a 0-d array of the promoted dtype first.
+        host_memory: ``to_host`` shares memory instead of copying.
+        dlpack: ``to_dlpack`` and ``from_dlpack`` work.
+        copy: ``copy_from`` moves an array from another device of this backend without the host.
+    """
+
+    dtypes: frozenset[DType]
+    broadcasting: bool = False
+    scalars: bool = False
+    host_memory: bool = False
+    dlpack: bool = False
+    copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device as it is shown to people.
+
+    Attributes:
+        description: what it is: the processor, its driver and version.
+        hint: how to get more out of it, or the empty string.
+    """
+
+    description: str
+    hint: str = ""
+
+
+class Backend(ABC):
+    """A named plugin: memory plus a table of kernels.
+
+    A backend makes itself known by an entry point in the group ``plugrad.backend.v1`` (see
+    `plugrad.backend.hookspecs`). It raises `BackendUnavailable`, with the reason, from its constructor
+    where it cannot run.
+
+    Attributes:
+        name: the backend's name, stated by its class. It is the name of one of its entry points; the
+            others are aliases.
+        kernels: its kernels by op.
+    """
+
+    name: str
+    kernels: KernelTable
+
+    @abstractmethod
+    def devices(self) -> Sequence[DeviceInfo]:
+        """The devices, by index."""
+
+    @abstractmethod
+    def capabilities(self, device: Device) -> Capabilities:
+        """What ``device`` can do; constant while the process runs."""
+
+    @abstractmethod
+    def allocate(self, spec: Spec) -> Array:
+        """A new array of this spec whose elements are unspecified. It may hold 0 elements."""
+
+    @abstractmethod
+    def from_host(self, value: np.ndarray[Any, Any], device: Device) -> Array:
+        """A new array with the elements of ``value``, which may have any strides.
+
+        Returns when the memory of ``value`` may be reused. The array never shares it.
+        """
+
+    @abstractmethod
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        """The elements of ``array``, once they are computed; nobody writes to what is returned."""
+
+    @abstractmethod
+    def shape(self, array: Array) -> Shape:
+        """The shape of ``array``: asked of the result of an op whose shape depends on data."""
+
+    def synchronize(self, device: Device) -> None:
+        """Return when all that ``device`` was given is done; a synchronous backend has nothing to do."""
+        del device
+
+    def memory_stats(self, device: Device) -> dict[str, int]:
+        """Bytes by name (``live``, ``pooled``, ``peak``, ...), as far as they are known."""
+        del device
+        return {}
+
+    def copy_from(self, array: Array, source: Device, target: Device) -> Array:
+        """A copy of ``array`` on another device of this backend (capability ``copy``)."""
+        del array
+        raise DeviceError(f"backend {self.name!r} cannot copy from {source} to {target}")
+
+    def to_dlpack(self, array: Array, **options: Any) -> Any:
+        """A DLPack capsule that shares the memory of ``array`` (capability ``dlpack``)."""
+        del array, options
+        raise DeviceError(f"backend {self.name!r} has no DLPack")
+
+    def dlpack_device(self, array: Array) -> tuple[int, int]:
+        """The DLPack device type and id of ``array`` (capability ``dlpack``)."""
+        del array
+        raise DeviceError(f"backend {self.name!r} has no DLPack")
+
+    def from_dlpack(self, exporter: Any, device: Device, copy: bool | None) -> tuple[Array, Shape, DType]:
+        """An array over the memory of an object with ``__dlpack__`` (capability ``dlpack``)."""
+        del exporter, device, copy
+        raise DeviceError(f"backend {self.name!r} has no DLPack")

@@ -1,0 +1,117 @@
+"""`KernelTable`: which kernel of a backend runs which op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Protocol, TypeVar
+
+from plugrad.spec import Spec
+
+Array = Any
+"""A backend's own array; the core hands it from kernel to kernel and never looks inside."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class OpLike(Protocol):
+    """What the table needs to know of an op."""
+
+    @property
+    def name(self) -> str:
+        """The op's name, such as ``tanh`` or ``tanh.vjp``."""
+        ...
+
+
+When = Callable[[Sequence[Any], Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One backend's implementation of one op.
+
+    Attributes:
+        function: takes the backend's arrays by position (promoted, None for an absent optional operand, a
+            list for a sequence of tensors), the op's static attributes by keyword (axes normalised), and
+            ``into=``, an array or a tuple of arrays for the results, or None. Returns an array, or a
+            tuple of arrays for an op of several results.
+        when: given the specs of the operands and the attributes, whether this kernel takes them.
+        layout: the memory layout of the result that the kernel writes, None for row-major.
+        inplace: names of the operands that ``into`` may overlap.
+    """
+
+    function: Callable[..., Any]
+    when: When | None = None
+    layout: object | None = None
+    inplace: tuple[str, ...] = ()
+
+
+class KernelTable:
+    """A backend's kernels by op. The table is called to register one::
+
+        kernels = KernelTable()
+
+        @kernels(ops.tanh)
+        def _(x, *, into=None): ...
+
+        @kernels(ops.conv, when=lambda specs, attrs: attrs.groups == 1)
+        def _(x, weight, bias, *, stride, padding, dilation, groups, into=None): ...
+
+    Of several kernels of an op, the first registered whose ``when`` accepts is chosen, once per signature.
+    """
+
+    def __init__(self) -> None:
+        self._kernels: dict[OpLike, list[Kernel]] = {}
+
+    def __call__(
+        self,
+        *ops: OpLike,
+        when: When | None = None,
+        layout: object | None = None,
+        inplace: Sequence[str] = (),
+    ) -> Callable[[Function], Function]:
+        """A decorator that registers a function as the kernel of each of ``ops``."""
+
+        def register(function: Function) -> Function:
+            for op in ops:
+                self.add(op, Kernel(function, when, layout, tuple(inplace)))
+            return function
+
+        return register
+
+    def add(self, op: OpLike, kernel: Kernel) -> None:
+        """Register ``kernel`` for ``op``, after those that stand there already."""
+        self._kernels.setdefault(op, []).append(kernel)
+
+    def merge(self, other: KernelTable) -> None:
+        """Take every kernel of ``other``, after one's own."""
+        for op, kernels in other._kernels.items():
+            self._kernels.setdefault(op, []).extend(kernels)
+
+    def find(self, op: OpLike, specs: Sequence[Any], attributes: Mapping[str, Any]) -> Kernel | None:
+        """The first kernel of ``op`` that takes these specs and attributes, or None.
+
+        ``specs`` follows the operands: a `Spec`, None for an absent one, a list for a sequence of tensors.
+        """
+        for kernel in self._kernels.get(op, ()):
+            if kernel.when is None or kernel.when(specs, SimpleNamespace(**attributes)):
+                return kernel
+        return None
+
+    def count(self, op: OpLike) -> int:
+        """How many kernels of ``op`` there are."""
+        return len(self._kernels.get(op, ()))
+
+    def __iter__(self) -> Iterator[OpLike]:
+        """The ops that have a kernel."""
+        return iter(self._kernels)
+
+    def __contains__(self, op: object) -> bool:
+        return op in self._kernels
+
+    def __len__(self) -> int:
+        return len(self._kernels)
+
+
+__all__ = ["Array", "Kernel", "KernelTable", "Spec"]

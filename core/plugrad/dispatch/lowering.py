@@ -1,0 +1,159 @@
+"""What computes an op's arrays on a device: a kernel, the op's body, or the fallback that a user switched on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from plugrad.backend import get_backend
+from plugrad.dispatch.conversion import flat, scalar_tensor
+from plugrad.dispatch.data import TensorData, wrap
+from plugrad.dispatch.modes import Modes, changed
+from plugrad.errors import PlugradError, UnsupportedOp
+from plugrad.spec import Device, Spec
+
+if TYPE_CHECKING:
+    from plugrad.backend.interface import Backend
+    from plugrad.dispatch.op import Op
+    from plugrad.dtypes import DType
+
+Run = Callable[..., Any]
+
+fallbacks: Final[Counter[str]] = Counter()
+"""How often each op ran on the device that `plugrad.fallback` names, by op."""
+
+
+def with_modes(attributes: dict[str, Any], modes: Modes) -> dict[str, Any]:
+    """The attributes as a kernel's ``when`` sees them: with the modes that kernels are chosen by."""
+    return {**attributes, "matmul_precision": modes.matmul_precision}
+
+
+def find_kernel(
+    op: Op[..., Any],
+    specs: Sequence[Any],
+    attributes: dict[str, Any],
+    backend: Backend,
+    device: Device,
+    modes: Modes,
+    results: tuple[Spec, ...],
+) -> Callable[..., Any]:
+    """What computes arrays from arrays: the backend's kernel, the body, or what the user switched on."""
+    found = backend.kernels.find(op, specs, with_modes(attributes, modes))
+    if found is not None:
+        return found.function
+    if op.body is not None:
+        return _body_kernel(op, specs, results)
+    if modes.fallback is not None and modes.fallback != device:
+        return _fallback_kernel(op, specs, attributes, backend, device, modes)
+    raise UnsupportedOp(
+        f"{op.name}: device {device} has no kernel for {', '.join(map(str, flat(specs)))}, and {op.name} is a "
+        "primitive, without a body; plugrad.fallback(device) runs such ops on another device"
+    )
+
+
+def _body_kernel(op: Op[..., Any], specs: Sequence[Any], results: tuple[Spec, ...]) -> Callable[..., Any]:
+    def as_tensor(array: Any, spec: Any) -> Any:
+        if isinstance(spec, tuple):
+            return [wrap(a, s) for a, s in zip(array, spec, strict=True)]
+        if isinstance(array, (bool, int, float)):
+            return scalar_tensor(array, spec.dtype, spec.device, op.name)
+        return None if spec is None else wrap(array, spec)
+
+    def kernel(*arrays: Any, **attributes: Any) -> Any:
+        with changed(recording=False, autocast=None):
+            out = apply_body(op, [as_tensor(a, s) for a, s in zip(arrays, specs, strict=True)], attributes)
+        several = flatten(out) if isinstance(out, (tuple, list)) else [out]
+        for tensor, spec in zip(several, results, strict=True):
+            if tensor._key is not spec:
+                raise PlugradError(
+                    f"{op.name}: its body gives {tensor.spec!r}, its rule {spec!r}: the op is stated wrongly"
+                )
+        return several[0]._array if len(several) == 1 else tuple(t._array for t in several)
+
+    return kernel
+
+
+def apply_body(op: Op[..., Any], operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    """Run the body of an op on tensors, its parameters given as they were stated."""
+    assert op.body is not None
+    positional = dict(zip((o.name for o in op.operands), operands, strict=True))
+    args = [positional.pop(n) if n in positional else attributes[n] for n in op.positional]
+    rest = {k: v for k, v in attributes.items() if k not in op.positional}
+    return op.body(*args, **positional, **rest)
+
+
+def inlined(op: Op[..., Any], attributes: dict[str, Any]) -> Run:
+    """A runner that runs the body in the caller's place."""
+    return lambda *operands: apply_body(op, operands, attributes)
+
+
+def flatten(values: Any) -> list[Any]:
+    """The results in nested lists and tuples, in order."""
+    return [v for x in values for v in (flatten(x) if isinstance(x, (tuple, list)) else [x])]
+
+
+def _fallback_kernel(
+    op: Op[..., Any],
+    specs: Sequence[Any],
+    attributes: dict[str, Any],
+    backend: Backend,
+    device: Device,
+    modes: Modes,
+) -> Callable[..., Any]:
+    target = modes.fallback
+    assert target is not None
+    other = get_backend(target.name)
+
+    def moved(spec: Any) -> Any:
+        if isinstance(spec, tuple):
+            return tuple(moved(s) for s in spec)
+        return spec if spec is None else Spec(spec.shape, spec.dtype, target)
+
+    there = {k: target if isinstance(v, Device) else v for k, v in attributes.items()}
+    kernel = find_kernel(op, [moved(s) for s in specs], there, other, target, modes, ())
+
+    def move(value: Any) -> Any:
+        if isinstance(value, list):
+            return [move(v) for v in value]
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        return other.from_host(backend.to_host(value), target)
+
+    def run(*arrays: Any, **_: Any) -> Any:
+        fallbacks[op.name] += 1
+        out = kernel(*(move(a) for a in arrays), **there)
+        if isinstance(out, tuple):
+            return tuple(backend.from_host(other.to_host(o), device) for o in out)
+        return backend.from_host(other.to_host(out), device)
+
+    return run
+
+
+def data_dependent(
+    op: Op[..., Any],
+    specs: Sequence[Any],
+    attributes: dict[str, Any],
+    backend: Backend,
+    device: Device,
+    dtypes: Sequence[DType],
+) -> Run:
+    """A runner that reads the shapes of the results, which depend on the values, from the results."""
+    found = backend.kernels.find(op, specs, attributes)
+    if found is None:
+        if op.body is not None:
+            return lambda *operands: apply_body(op, operands, attributes)
+        raise UnsupportedOp(
+            f"{op.name}: device {device} has no kernel for it, and the shape of its result depends on the values; "
+            "move the tensor to another device with .to(device)"
+        )
+
+    def run(*operands: Any) -> Any:
+        out = found.function(*(x._array if isinstance(x, TensorData) else x for x in operands), **attributes)
+        arrays = out if len(dtypes) > 1 else (out,)
+        tensors = tuple(
+            wrap(a, Spec(backend.shape(a), d, device)) for a, d in zip(arrays, dtypes, strict=True)
+        )
+        return tensors if len(dtypes) > 1 else tensors[0]
+
+    return run

@@ -1,0 +1,136 @@
+"""The slow road: everything that a signature decides is decided here, once.
+
+Checks, promotion, the kernel or the body, the specs of the results, what is recorded. Errors are made here,
+before any kernel runs, so the fast road only misses the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from plugrad.backend import backend_of
+from plugrad.dispatch.anomaly import checked
+from plugrad.dispatch.conversion import (
+    check_dtypes,
+    checking_scalars,
+    converted,
+    device_of,
+    flat,
+    promotion,
+    spec_of,
+)
+from plugrad.dispatch.data import wrap
+from plugrad.dispatch.lowering import apply_body, data_dependent, find_kernel, flatten, inlined, with_modes
+from plugrad.dispatch.modes import changed, local
+from plugrad.dispatch.pullback import Pullback
+from plugrad.dispatch.runner import kernel_runner
+from plugrad.dispatch.statement import Call
+from plugrad.spec import Device, Spec, Tracked
+
+if TYPE_CHECKING:
+    from plugrad.dispatch.op import Op
+
+Run = Callable[..., Any]
+
+_ABSTRACT: Final = Device("null")
+
+
+def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) -> Run:
+    """The runner for a signature.
+
+    Args:
+        op: the op.
+        keys: what stands for each operand: a `Spec`, a `Tracked`, the type of a scalar, None, or a tuple.
+        attributes: its static attributes, as they were given.
+    """
+    modes = local.modes
+    specs = [spec_of(k) for k in keys]
+    device = device_of(op, keys, attributes)
+    backend = backend_of(device)
+    targets = promotion(op, specs, modes)
+    run = converted(op, specs, targets, attributes, backend, device)
+    if run is not None:
+        return run
+    specs = [Spec((), t, device) if isinstance(s, type) else s for s, t in zip(specs, targets, strict=True)]
+    check_dtypes(op, specs, backend, device)
+    attributes = _normalized(op, specs, attributes, device)
+    tracked = [
+        tuple(isinstance(i, Tracked) for i in k) if isinstance(k, tuple) else isinstance(k, Tracked)
+        for k in keys
+    ]
+    follows = modes.recording and any(any(t) if isinstance(t, tuple) else t for t in tracked)
+    inner = op.owner is not None and follows
+    if op.transparent or inner:
+        if op.infer is not None:
+            _infer(op, specs, attributes)
+        return inlined(op, attributes)
+    if op.data_dependent:
+        return data_dependent(
+            op, specs, attributes, backend, device, [s.dtype for s in _infer(op, specs, attributes)]
+        )
+    wrt = {n for v in op.vjps for n in v.wrt}
+    follows = follows and any(
+        (any(t) if isinstance(t, tuple) else t) and o.name in wrt
+        for o, t in zip(op.operands, tracked, strict=True)
+    )
+    results = _infer(op, specs, {**attributes, "residuals": follows} if op.residuals else attributes)
+    if op.residuals:
+        attributes = {**attributes, "residuals": follows}
+    kernel = find_kernel(op, specs, attributes, backend, device, modes, results)
+    outputs = results[: len(op.outputs)] if op.owner is None else results
+    entry = None
+    if follows:
+        kept = {k: v for k, v in attributes.items() if k != "residuals"}
+        named = dict(zip((*op.outputs, *op.residuals), results, strict=True))
+
+        def find(rule: Op[..., Any], rule_specs: Sequence[Any], rule_attributes: dict[str, Any]) -> Any:
+            found = backend.kernels.find(rule, rule_specs, with_modes(rule_attributes, modes))
+            return None if found is None else found.function
+
+        scalars = frozenset(o.name for o, k in zip(op.operands, keys, strict=True) if isinstance(k, type))
+        entry = Pullback(op, kept, specs, tracked, named, scalars, find)
+    letters = ["l" if isinstance(k, tuple) else "t" if isinstance(k, (Spec, Tracked)) else "s" for k in keys]
+    run = kernel_runner(kernel, attributes, letters, outputs, entry)
+    run = checking_scalars(run, op, keys, specs)
+    return checked(run, op) if modes.anomaly else run
+
+
+def _normalized(
+    op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any], device: Device
+) -> dict[str, Any]:
+    if "device" in op.attributes:
+        attributes = {**attributes, "device": device}
+    if not op.normalizers:
+        return attributes
+    names = (o.name for o in op.operands)
+    view = Call(op, {**dict(zip(names, specs, strict=True)), **attributes})
+    for name, normalize in op.normalizers.items():
+        value = normalize(view, getattr(view, name))
+        setattr(view, name, value)
+    return {name: getattr(view, name) for name in attributes}
+
+
+def _infer(op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any]) -> tuple[Spec, ...]:
+    if op.infer is None:
+        return _abstract(op, specs, attributes)
+    names = (o.name for o in op.operands)
+    results = op.infer(Call(op, {**dict(zip(names, specs, strict=True)), **attributes}))
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _abstract(op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any]) -> tuple[Spec, ...]:
+    """The specs of the results, found by running the body on the null device, which has no values."""
+    assert op.body is not None
+
+    def empty(spec: Any) -> Any:
+        if isinstance(spec, tuple):
+            return [empty(s) for s in spec]
+        return None if spec is None else wrap(None, Spec(spec.shape, spec.dtype, _ABSTRACT))
+
+    device = next((s.device for s in flat(specs)), None) or attributes["device"]
+    inner = {k: _ABSTRACT if isinstance(v, Device) else v for k, v in attributes.items()}
+    with changed(recording=False, autocast=None):
+        results = apply_body(op, [empty(s) for s in specs], inner)
+    several = results if isinstance(results, (tuple, list)) else (results,)
+    return tuple(Spec(r.spec.shape, r.spec.dtype, device) for r in flatten(several))

@@ -1,0 +1,12 @@
+"""Every op, once. One file a family."""
+
+from plugrad.dispatch.op import Kind, Op, all_ops, op
+from plugrad.ops.arithmetic import *
+from plugrad.ops.broadcasting import *
+from plugrad.ops.casting import *
+from plugrad.ops.comparison import *
+from plugrad.ops.creation import *
+from plugrad.ops.linear_algebra import *
+from plugrad.ops.movement import *
+from plugrad.ops.reduction import *
+from plugrad.ops.transcendental import *

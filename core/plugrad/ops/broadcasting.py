@@ -1,0 +1,128 @@
+"""Broadcasting and its adjoint, the sum: each is the other's gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from plugrad import dtypes
+from plugrad.dispatch.op import Autocast, Kind, op
+from plugrad.dispatch.sample import Sample
+from plugrad.spec import broadcast_shapes
+from plugrad.dtypes import DType, as_dtype
+from plugrad.errors import ShapeError
+from plugrad.ops._rules import AXES, reduced, reduced_shape, shape_value
+from plugrad.spec import Shape, Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from plugrad.tensor import Tensor
+
+
+def _target(call: Any, value: Any) -> Shape:
+    shape = shape_value(call, value)
+    if broadcast_shapes(call.op.name, [call.x.shape, shape]) != shape:
+        raise ShapeError(f"{call.op.name}: shape {call.x.shape} does not broadcast to {shape}")
+    return shape
+
+
+def _shaped(call: Any) -> Spec:
+    spec: Spec = call.x.with_shape(call.shape)
+    return spec
+
+
+def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample(rng.standard_normal((3, 1)), shape=(2, 3, 4)),
+        Sample(rng.standard_normal(()), shape=(2,)),
+        Sample(rng.standard_normal((1, 3)), shape=(0, 3)),
+    ]
+
+
+@op(
+    kind=Kind.MOVEMENT,
+    infer=_shaped,
+    attributes={"shape": _target},
+    primitive=True,
+    may_alias=True,
+    samples=_broadcast_samples,
+)
+def broadcast_to(x: Tensor, /, shape: int | Sequence[int]) -> Tensor:
+    """``x`` repeated along axes of size 1, and along new leading axes, up to ``shape``."""
+
+
+@broadcast_to.defvjp("x")
+def _(ct: Tensor, x: Spec) -> Tensor:
+    return sum_to(ct, x.shape)
+
+
+def _sum_dtype(call: Any, value: Any) -> DType:
+    """What a sum is kept in: the dtype asked for, else 64 bits for integers and bools."""
+    if value is not None:
+        return as_dtype(value)
+    own: DType = call.x.dtype
+    if own.is_floating:
+        return own
+    return dtypes.uint64 if own.kind == "uint" else dtypes.int64
+
+
+def _summed(call: Any) -> Spec:
+    return reduced(call).with_dtype(call.dtype)
+
+
+def _sum_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample(rng.standard_normal((3, 4))),
+        Sample(rng.standard_normal((2, 3, 4)), axis=(0, 2)),
+        Sample(rng.standard_normal((2, 3, 4)), axis=-1, keepdims=True),
+        Sample(rng.standard_normal((0, 3)), axis=0),
+        Sample(rng.standard_normal(())),
+        Sample(rng.integers(-9, 9, (3, 4)), axis=0),
+    ]
+
+
+@op(
+    kind=Kind.REDUCTION,
+    infer=_summed,
+    attributes={**AXES, "dtype": _sum_dtype},
+    autocast=Autocast.FULL,
+    primitive=True,
+    samples=_sum_samples,
+)
+def sum(
+    x: Tensor,
+    /,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    dtype: DType | str | None = None,
+    keepdims: bool = False,
+) -> Tensor:
+    """Sum over ``axis``, all axes by default; 0 where nothing is summed (array API `sum`).
+
+    Args:
+        x: any shape, any dtype.
+        axis: one axis, several, or None for all.
+        dtype: of the result. By default that of ``x``; int64 or uint64 for integers, int64 for bools.
+        keepdims: keep the axes summed, with size 1.
+
+    16-bit floats accumulate in float32.
+    """
+
+
+@sum.defvjp("x")
+def _(ct: Tensor, x: Spec, *, axis: tuple[int, ...]) -> Tensor:
+    kept = ct.reshape(reduced_shape(x.shape, axis, True))
+    return broadcast_to(kept, x.shape)
+
+
+@op()
+def sum_to(x: Tensor, /, shape: Shape) -> Tensor:
+    """``x`` summed down to ``shape``, from which it was broadcast: the adjoint of `broadcast_to`."""
+    extra = x.ndim - len(shape)
+    stretched = (i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
+    return sum(x, axis=(*range(extra), *stretched)).reshape(shape)
+
+
+__all__ = ["broadcast_to", "sum", "sum_to"]
