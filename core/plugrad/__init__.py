@@ -1,5 +1,34 @@
-"""plugrad: a deep-learning framework that any accelerator can plug into."""
+"""plugrad: a deep-learning framework that any accelerator can plug into.
 
-from plugrad.convert import asarray, from_dlpack
+The array functions follow the Python array API standard 2024.12; neural-network ops follow PyTorch's meaning
+and argument positions, with ``dim`` spelled ``axis``. `Tensor` has the operators and the most used methods.
+"""
+
+from plugrad.backend import current_device as current_device
+from plugrad.backend import devices as devices
+from plugrad.backend import use_device as use_device
+from plugrad.convert import asarray as asarray
+from plugrad.convert import from_dlpack as from_dlpack
+from plugrad.dtypes import DType as DType
+from plugrad.dtypes import bfloat16 as bfloat16
+from plugrad.dtypes import bool as bool
+from plugrad.dtypes import can_cast as can_cast
+from plugrad.dtypes import finfo as finfo
+from plugrad.dtypes import float16 as float16
+from plugrad.dtypes import float32 as float32
+from plugrad.dtypes import float64 as float64
+from plugrad.dtypes import iinfo as iinfo
+from plugrad.dtypes import int8 as int8
+from plugrad.dtypes import int16 as int16
+from plugrad.dtypes import int32 as int32
+from plugrad.dtypes import int64 as int64
+from plugrad.dtypes import isdtype as isdtype
+from plugrad.dtypes import uint8 as uint8
+from plugrad.dtypes import uint16 as uint16
+from plugrad.dtypes import uint32 as uint32
+from plugrad.dtypes import uint64 as uint64
+from plugrad.errors import PlugradError as PlugradError
 from plugrad.ops import *
-from plugrad.tensor import Tensor
+from plugrad.spec import Device as Device
+from plugrad.tensor import Tensor as Tensor
+from plugrad.version import VERSION as __version__  # noqa: F401

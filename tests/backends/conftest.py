@@ -1,6 +1,7 @@
 """The device that these tests run on: ``--device NAME``, by default the one that plugrad uses by default."""
 
 import pytest
+
 from plugrad.backend import resolve_device
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import plugrad as pg
 import pytest
+
+import plugrad as pg
 from plugrad.autograd import engine
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.sample import Sample
-
 from support.samples import flat, operands, samples_of, stated_ops
 
 STEP = 1e-5
@@ -85,27 +85,31 @@ def test_first_order(op: Op[..., Any], device: str) -> None:
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=lambda op: op.name)
 def test_second_order(op: Op[..., Any], device: str) -> None:
     for sample in samples_of(op):
-        rng = np.random.default_rng(2)
-        args = operands(sample, "float64", device, requires_grad=True)
-        leaves = [t for t in flat(args) if t.requires_grad]
-        outs = results(op, sample, args)
-        if not leaves or not outs:
-            continue
-        cts = [rng.standard_normal(o.shape) for o in outs]
-        tangents = [rng.standard_normal(leaf.shape) for leaf in leaves]
-        weights = [rng.standard_normal(leaf.shape) for leaf in leaves]
+        check_second_order(op, sample, device)
 
-        def slope(step: float) -> float:
-            at = moved(args, tangents, step)
-            there = [t for t in flat(at) if t.requires_grad]
-            grads = pulled(results(op, sample, at), cts, there, False)
-            return float(sum((host(g, x) * w).sum() for g, x, w in zip(grads, there, weights, strict=True)))
 
-        expected = (slope(STEP) - slope(-STEP)) / (2 * STEP)
-        firsts = pulled(outs, cts, leaves, True)
-        followed = [(g, w) for g, w in zip(firsts, weights, strict=True) if g is not None and g.requires_grad]
-        got = 0.0
-        if followed:
-            seconds = pulled([g for g, _ in followed], [w for _, w in followed], leaves, False)
-            got = sum((host(s, x) * t).sum() for s, x, t in zip(seconds, leaves, tangents, strict=True))
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=f"{op.name} {sample}")
+def check_second_order(op: Op[..., Any], sample: Sample, device: str) -> None:
+    rng = np.random.default_rng(2)
+    args = operands(sample, "float64", device, requires_grad=True)
+    leaves = [t for t in flat(args) if t.requires_grad]
+    outs = results(op, sample, args)
+    if not leaves or not outs:
+        return
+    cts = [rng.standard_normal(o.shape) for o in outs]
+    tangents = [rng.standard_normal(leaf.shape) for leaf in leaves]
+    weights = [rng.standard_normal(leaf.shape) for leaf in leaves]
+
+    def slope(step: float) -> float:
+        at = moved(args, tangents, step)
+        there = [t for t in flat(at) if t.requires_grad]
+        grads = pulled(results(op, sample, at), cts, there, False)
+        return float(sum((host(g, x) * w).sum() for g, x, w in zip(grads, there, weights, strict=True)))
+
+    expected = (slope(STEP) - slope(-STEP)) / (2 * STEP)
+    firsts = pulled(outs, cts, leaves, True)
+    followed = [(g, w) for g, w in zip(firsts, weights, strict=True) if g is not None and g.requires_grad]
+    got = 0.0
+    if followed:
+        seconds = pulled([g for g, _ in followed], [w for _, w in followed], leaves, False)
+        got = sum((host(s, x) * t).sum() for s, x, t in zip(seconds, leaves, tangents, strict=True))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=f"{op.name} {sample}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import plugrad as pg
 import pytest
-from plugrad.backend import backend_of
-from plugrad.dispatch.op import Op
-from plugrad.dispatch.lowering import apply_body
-from plugrad.errors import DTypeError
 
+import plugrad as pg
+from plugrad.backend import backend_of
+from plugrad.dispatch.lowering import apply_body
+from plugrad.dispatch.op import Op
+from plugrad.errors import DTypeError
 from support.samples import flat, operands, samples_of, stated_ops
 
 SAMPLED = [op for op in stated_ops() if op.sampler is not None]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 import plugrad as pg
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.sample import Sample
