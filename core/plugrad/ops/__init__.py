@@ -9,4 +9,7 @@ from plugrad.ops.creation import *
 from plugrad.ops.linear_algebra import *
 from plugrad.ops.movement import *
 from plugrad.ops.reduction import *
+from plugrad.ops.rounding import *
+from plugrad.ops.searching import *
 from plugrad.ops.transcendental import *
+from plugrad.ops.trigonometry import *
