@@ -1,0 +1,237 @@
+"""`Optimizer`: parameters in groups, a state for each parameter, and one step over all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from plugrad import ops
+from plugrad.convert import asarray
+from plugrad.dispatch.modes import changed
+from plugrad.dtypes import float32
+from plugrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError
+from plugrad.tensor import Tensor
+
+
+class ParamGroup:
+    """Parameters that share settings.
+
+    ``group.lr`` and ``group["lr"]`` are the same; the other settings too. The learning rate also stands in a
+    0-d tensor, `rate`, which updates read, so that another value needs no new signature.
+
+    Attributes:
+        params: the parameters.
+        settings: the settings by name, but the learning rate.
+        rate: the learning rate as the updates read it.
+    """
+
+    def __init__(self, params: list[Tensor], lr: float, settings: dict[str, Any]) -> None:
+        self.params = params
+        self.settings = settings
+        wide = [p.dtype for p in params if p.dtype.itemsize == 8]
+        self.rate = asarray(lr, dtype=wide[0] if wide else float32, device=params[0].device)
+        self.lr = lr
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        value = float(value)
+        if not value >= 0:
+            raise ArgumentError(f"lr: takes a number of at least 0, got {value}")
+        self._lr = value
+        self.rate.assign(asarray(value, dtype=self.rate.dtype, device=self.rate.device))
+
+    def __getitem__(self, name: str) -> Any:
+        if name in ("params", "lr"):
+            return getattr(self, name)
+        return self.settings[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "lr":
+            self.lr = value
+        elif name in self.settings:
+            self.settings[name] = value
+        else:
+            raise ArgumentError(f"param group: no setting {name!r}; there are lr, {', '.join(self.settings)}")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in {"lr": self.lr, **self.settings}.items())
+        return f"ParamGroup({len(self.params)} parameters, {shown})"
+
+
+class Optimizer(ABC):
+    """Changes parameters by their gradients.
+
+    Its state exists from the start, so that a step changes values and never what there is.
+
+    Attributes:
+        param_groups: the groups.
+        state: for each parameter, in the order of the groups, its state by name.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ()
+    """Names of the tensors that each parameter keeps, of its shape and dtype, beside ``step``."""
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[Mapping[str, Any]], lr: float, settings: dict[str, Any]
+    ) -> None:
+        """Take the parameters.
+
+        Args:
+            params: parameters, or mappings with ``params`` and the settings that differ for these.
+            lr: the learning rate of groups that set none.
+            settings: the other settings, likewise.
+
+        Raises:
+            ArgumentError: for no parameters, one that stands twice, or an unknown or impossible setting.
+            GradientError: for a tensor that is no leaf.
+            DTypeError: for one that is not floating.
+        """
+        name = type(self).__name__
+        given = [params] if isinstance(params, Tensor) else list(params)
+        if not given:
+            raise ArgumentError(f"{name}: there are no parameters")
+        groups = given if isinstance(given[0], Mapping) else [{"params": given}]
+        self.param_groups: list[ParamGroup] = []
+        self.state: list[dict[str, Tensor]] = []
+        seen: set[int] = set()
+        for group in groups:
+            if not isinstance(group, Mapping) or "params" not in group:
+                raise ArgumentError(f"{name}: params takes tensors, or mappings with the key 'params'")
+            own = dict(group)
+            members = own.pop("params")
+            members = [members] if isinstance(members, Tensor) else list(members)
+            rate = own.pop("lr", lr)
+            unknown = set(own) - set(settings)
+            if unknown:
+                raise ArgumentError(
+                    f"{name}: no setting {', '.join(map(repr, sorted(unknown)))}; there are lr, {', '.join(settings)}"
+                )
+            if not members:
+                raise ArgumentError(f"{name}: a group has no parameters")
+            for p in members:
+                self._check_parameter(p, seen)
+            merged = {**settings, **own}
+            self.check(merged)
+            self.param_groups.append(ParamGroup(members, rate, merged))
+            self.state.extend(self._new_state(p) for p in members)
+
+    def _check_parameter(self, p: Any, seen: set[int]) -> None:
+        name = type(self).__name__
+        if not isinstance(p, Tensor):
+            raise ArgumentError(f"{name}: params takes tensors, got {type(p).__name__}")
+        if not p.is_leaf:
+            raise GradientError(f"{name}: a parameter must be a leaf; an op made this one")
+        if not p.dtype.is_floating:
+            raise DTypeError(f"{name}: a parameter must be floating, this one is {p.dtype}")
+        if id(p) in seen:
+            raise ArgumentError(f"{name}: a parameter stands twice")
+        seen.add(id(p))
+
+    def _new_state(self, p: Tensor) -> dict[str, Tensor]:
+        wide = p.dtype if p.dtype.itemsize == 8 else float32
+        state = {"step": asarray(0.0, dtype=wide, device=p.device)}
+        for name in self.states:
+            state[name] = self.initial(name, p)
+        return state
+
+    def initial(self, name: str, p: Tensor) -> Tensor:
+        """The first value of the state ``name`` of a parameter."""
+        del name
+        return ops.zeros_like(p)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Raise ArgumentError if a setting is impossible."""
+        for name in ("weight_decay", "eps", "momentum", "lr_decay"):
+            if name in settings and not settings[name] >= 0:
+                raise ArgumentError(
+                    f"{type(self).__name__}: {name} takes a number of at least 0, got {settings[name]}"
+                )
+
+    @abstractmethod
+    def update(self, p: Tensor, grad: Tensor, state: dict[str, Tensor], group: ParamGroup) -> None:
+        """Change one parameter and its state; ``state["step"]`` already counts this update."""
+
+    def members(self) -> Iterator[tuple[Tensor, dict[str, Tensor], ParamGroup]]:
+        """Every parameter with its state and its group."""
+        states = iter(self.state)
+        for group in self.param_groups:
+            for p in group.params:
+                yield p, next(states), group
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient."""
+        with changed(recording=False, autocast=None):
+            for p, state, group in self.members():
+                grad = p.grad
+                if grad is not None:
+                    state["step"].assign(state["step"] + 1)
+                    self.update(p, grad, state, group)
+
+    def zero_grad(self) -> None:
+        """Let go of the gradients of all parameters."""
+        for p, _, _ in self.members():
+            if p.requires_grad:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state by the parameters' numbers, and the groups' settings with those numbers, as PyTorch has it."""
+        groups, at = [], 0
+        for group in self.param_groups:
+            numbers = list(range(at, at + len(group.params)))
+            at += len(numbers)
+            groups.append({"lr": group.lr, **group.settings, "params": numbers})
+        return {
+            "state": {i: {k: t.detach() for k, t in state.items()} for i, state in enumerate(self.state)},
+            "param_groups": groups,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the state and the settings of `state_dict`.
+
+        Raises:
+            CheckpointError: if it does not fit these parameters; nothing has changed then.
+        """
+        name = type(self).__name__
+        try:
+            groups, state = state_dict["param_groups"], state_dict["state"]
+            sizes = [len(g["params"]) for g in groups]
+        except (KeyError, TypeError):
+            raise CheckpointError(f"{name}: this is no state of an optimizer") from None
+        if sizes != [len(g.params) for g in self.param_groups]:
+            raise CheckpointError(
+                f"{name}: the state has groups of {sizes} parameters, this optimizer of "
+                f"{[len(g.params) for g in self.param_groups]}"
+            )
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            if set(saved) - {"params"} != {"lr", *group.settings}:
+                raise CheckpointError(
+                    f"{name}: the state has the settings {sorted(set(saved) - {'params'})}, this optimizer "
+                    f"{sorted({'lr', *group.settings})}: it is another optimizer's"
+                )
+        taken: list[dict[str, Tensor]] = []
+        for i, own in enumerate(self.state):
+            saved = state.get(i, state.get(str(i)))
+            if saved is None or set(saved) != set(own):
+                raise CheckpointError(f"{name}: parameter {i} has no state {sorted(own)} in what is loaded")
+            for key, tensor in own.items():
+                if tuple(saved[key].shape) != tensor.shape:
+                    raise CheckpointError(
+                        f"{name}: {key} of parameter {i} has shape {tuple(saved[key].shape)}, takes {tensor.shape}"
+                    )
+            taken.append({k: asarray(saved[k], dtype=t.dtype, device=t.device) for k, t in own.items()})
+        for own, new in zip(self.state, taken, strict=True):
+            for key, tensor in own.items():
+                tensor.assign(new[key])
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            for key in group.settings:
+                group.settings[key] = saved[key]
+            group.lr = saved["lr"]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.param_groups))})"
