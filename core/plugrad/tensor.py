@@ -11,7 +11,8 @@ from plugrad import ops
 from plugrad.autograd import engine
 from plugrad.backend import backend_of, resolve_device
 from plugrad.convert import asarray, scalar_of, to_device, to_host
-from plugrad.dispatch.data import TensorData, set_tensor_class
+from plugrad.dispatch.cells import rebind
+from plugrad.dispatch.data import TensorData, set_tensor_class, wrap
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.op import Scalar
 from plugrad.dispatch.record import Leaf
@@ -249,7 +250,8 @@ class Tensor(TensorData):
             raise GradientError("grad: only a leaf that requires a gradient has one")
         if value is not None and value.spec is not self.spec:
             raise GradientError(f"grad: takes a tensor like this one, {self.spec!r}, got {value.spec!r}")
-        self._node.grad = value
+        # A tensor of its own: rebinding .grad must never reach another tensor.
+        self._node.grad = None if value is None else wrap(value._array, value.spec, value._node)
 
     def detach(self) -> Tensor:
         """The same value, without the record."""
@@ -312,9 +314,9 @@ class Tensor(TensorData):
                     "assign: a leaf that requires a gradient changes under plugrad.no_grad() alone; "
                     "otherwise the record would not know of it"
                 )
-            self._array = value._array
+            rebind(self, value._array, self._key, self._node)
         else:
-            self._array, self._key, self._node = value._array, value._key, value._node
+            rebind(self, value._array, value._key, value._node)
         return self
 
     # -- operators ----------------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -50,12 +48,26 @@ def change(**changes: Any) -> None:
     local.modes = _intern(replace(local.modes, **changes))
 
 
-@contextmanager
-def changed(**changes: Any) -> Iterator[None]:
-    """Change modes of this thread while the block runs."""
-    before = local.modes
-    local.modes = _intern(replace(before, **changes))
-    try:
-        yield
-    finally:
-        local.modes = before
+_changes: Final[dict[tuple[Any, ...], Modes]] = {}
+"""What `changed` leads to: from modes and the changes. There are few of either."""
+
+
+class changed:  # noqa: N801 - called like a function
+    """Change modes of this thread while a block runs."""
+
+    __slots__ = ("_before", "_changes")
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+
+    def __enter__(self) -> None:
+        before = local.modes
+        self._before = before
+        key = (before, *self._changes.items())
+        modes = _changes.get(key)
+        if modes is None:
+            modes = _changes[key] = _intern(replace(before, **self._changes))
+        local.modes = modes
+
+    def __exit__(self, *_: object) -> None:
+        local.modes = self._before
