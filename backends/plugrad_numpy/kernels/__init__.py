@@ -1,6 +1,14 @@
 """The kernels, one file a family; each file adds its own to the one table."""
 
-from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels import creation, elementwise, linear_algebra, movement, reduction, searching  # isort: skip
-
-__all__ = ["table", "creation", "elementwise", "linear_algebra", "movement", "reduction", "searching"]
+from plugrad_numpy.kernels import creation as creation
+from plugrad_numpy.kernels import elementwise as elementwise
+from plugrad_numpy.kernels import indexing as indexing
+from plugrad_numpy.kernels import linear_algebra as linear_algebra
+from plugrad_numpy.kernels import movement as movement
+from plugrad_numpy.kernels import optimizer as optimizer
+from plugrad_numpy.kernels import power as power
+from plugrad_numpy.kernels import reduction as reduction
+from plugrad_numpy.kernels import scan as scan
+from plugrad_numpy.kernels import searching as searching
+from plugrad_numpy.kernels import selection as selection
+from plugrad_numpy.kernels._table import table as table

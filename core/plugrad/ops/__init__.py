@@ -2,14 +2,20 @@
 
 from plugrad.dispatch.op import Kind, Op, all_ops, op
 from plugrad.ops.arithmetic import *
+from plugrad.ops.arrangement import *
 from plugrad.ops.broadcasting import *
 from plugrad.ops.casting import *
 from plugrad.ops.comparison import *
 from plugrad.ops.creation import *
+from plugrad.ops.indexing import *
 from plugrad.ops.linear_algebra import *
 from plugrad.ops.movement import *
+from plugrad.ops.optimizer import *
+from plugrad.ops.ranges import *
 from plugrad.ops.reduction import *
 from plugrad.ops.rounding import *
+from plugrad.ops.scan import *
 from plugrad.ops.searching import *
 from plugrad.ops.transcendental import *
 from plugrad.ops.trigonometry import *
+from plugrad.ops.utility import *

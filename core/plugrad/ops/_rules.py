@@ -7,10 +7,10 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from plugrad.spec import broadcast_shapes
+from plugrad import dtypes
 from plugrad.dtypes import DType, as_dtype
-from plugrad.errors import ArgumentError, ShapeError
-from plugrad.spec import Shape, Spec
+from plugrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
+from plugrad.spec import Shape, Spec, broadcast_shapes
 
 Infer = Callable[[Any], Any]
 
@@ -45,7 +45,7 @@ def normal_axis(call: Any, value: Any, ndim: int) -> int:
     """An axis as a number from 0."""
     axis = integer(call, "axis", value)
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"{call.op.name}: axis {axis} is out of range for {ndim} axes")
+        raise AxisError(f"{call.op.name}: axis {axis} is out of range for {ndim} axes")
     return axis % ndim
 
 
@@ -111,6 +111,27 @@ def nonempty(call: Any) -> Spec:
                 f"{call.op.name}: axis {axis} of shape {x.shape} is empty, and has no {call.op.name}"
             )
     return reduced(call)
+
+
+def accumulated(call: Any, value: Any) -> DType:
+    """What sums and products of ``x`` are kept in: the dtype asked for, else 64 bits for integers and bools."""
+    own: DType = call.x.dtype
+    if value is None:
+        if own.is_floating:
+            return own
+        return dtypes.uint64 if own.kind == "uint" else dtypes.int64
+    dtype = as_dtype(value)
+    if dtype is dtypes.bool or (own.is_floating and not dtype.is_floating):
+        takes = "a floating dtype" if own.is_floating else "a numeric dtype"
+        raise DTypeError(
+            f"{call.op.name}: got dtype {dtype} for x of {own}, takes {takes}; cast the result with astype"
+        )
+    return dtype
+
+
+def widened(dtype: DType) -> DType:
+    """What a floating dtype is computed in where a body would lose too much: float32 for 16 bits."""
+    return dtypes.float32 if dtype.itemsize == 2 else dtype
 
 
 def size(shape: Sequence[int]) -> int:

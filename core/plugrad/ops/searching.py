@@ -11,12 +11,18 @@ import numpy as np
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import Sample
+from plugrad.dtypes import NUMERIC
 from plugrad.errors import ShapeError
+from plugrad.ops._rules import AXES, axis_of, reduced, reduced_shape
+from plugrad.ops.broadcasting import sum
+from plugrad.ops.comparison import bitwise_invert
 from plugrad.ops.movement import reshape, strided_slice
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
     from plugrad.tensor import Tensor
+
+Axis = int | tuple[int, ...] | None
 
 
 def _indices_of_axes(call: Any) -> Spec:
@@ -75,4 +81,108 @@ def nonzero(x: Tensor, /) -> tuple[Tensor, ...]:
     )
 
 
-__all__ = ["nonzero", "nonzero_indices"]
+def _truth(x: Tensor) -> Tensor:
+    return x if x.spec.dtype is dtypes.bool else x != 0
+
+
+def _counted(call: Any) -> Spec:
+    return reduced(call).with_dtype(dtypes.int64)
+
+
+@op(
+    kind=Kind.REDUCTION,
+    infer=_counted,
+    attributes=AXES,
+    differentiable=False,
+    samples=lambda rng: [
+        Sample(rng.integers(0, 3, (3, 4))),
+        Sample(rng.random((2, 3, 4)) < 0.5, axis=(0, 2), keepdims=True),
+        Sample(rng.integers(0, 3, (0, 3)), axis=0),
+        Sample(rng.integers(0, 3, ())),
+    ],
+)
+def count_nonzero(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many elements over ``axis`` are nonzero, as int64 (array API `count_nonzero`).
+
+    Args:
+        x: any shape, any dtype. True and NaN are nonzero.
+        axis: one axis, several, or None for all.
+        keepdims: keep the axes reduced, with size 1.
+    """
+    return sum(_truth(x), axis=axis, dtype=dtypes.int64, keepdims=keepdims)
+
+
+def _one_axis(call: Any, value: Any) -> int | None:
+    return None if value is None else axis_of("x")(call, value)
+
+
+def _argreduced(call: Any) -> Spec:
+    x: Spec = call.x
+    axis = tuple(range(x.ndim)) if call.axis is None else (call.axis,)
+    for a in axis:
+        if x.shape[a] == 0:
+            raise ShapeError(
+                f"{call.op.name}: axis {a} of shape {x.shape} is empty, takes at least one element"
+            )
+    return Spec(reduced_shape(x.shape, axis, call.keepdims), dtypes.int64, x.device)
+
+
+def _arg_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample(rng.standard_normal((3, 4))),
+        Sample(rng.standard_normal((3, 4)), axis=1),
+        Sample(rng.standard_normal((2, 3, 4)), axis=-2, keepdims=True),
+        Sample(rng.integers(0, 3, (3, 4)), keepdims=True),
+        Sample(rng.integers(0, 3, (3, 9)), axis=1),
+        Sample(rng.standard_normal((0, 3)), axis=1),
+        Sample(rng.standard_normal(())),
+    ]
+
+
+@op(
+    kind=Kind.REDUCTION,
+    infer=_argreduced,
+    dtypes=NUMERIC,
+    attributes={"axis": _one_axis},
+    primitive=True,
+    differentiable=False,
+    samples=_arg_samples,
+)
+def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index of the largest element along ``axis``, as int64 (array API `argmax`).
+
+    Args:
+        x: any shape, any numeric dtype. NaN counts as the largest. Of equal elements the first is taken.
+        axis: an axis; None for the index into the flattened tensor.
+        keepdims: keep the axes reduced, with size 1.
+
+    Raises:
+        ShapeError: if an axis reduced is empty.
+    """
+
+
+@op(
+    kind=Kind.REDUCTION,
+    infer=_argreduced,
+    dtypes=NUMERIC,
+    attributes={"axis": _one_axis},
+    differentiable=False,
+    samples=_arg_samples,
+)
+def argmin(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index of the smallest element along ``axis``, as int64 (array API `argmin`).
+
+    Args:
+        x: any shape, any numeric dtype. NaN counts as the smallest. Of equal elements the first is taken.
+        axis: an axis; None for the index into the flattened tensor.
+        keepdims: keep the axes reduced, with size 1.
+
+    Raises:
+        ShapeError: if an axis reduced is empty.
+    """
+    # The complement reverses the order of every integer dtype; a negative would overflow.
+    reversed_ = bitwise_invert(x) if x.spec.dtype.is_integer else -x
+    return argmax(reversed_, axis=axis, keepdims=keepdims)
+
+
+__all__ = ["argmax", "argmin", "count_nonzero", "nonzero", "nonzero_indices"]
