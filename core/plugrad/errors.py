@@ -13,6 +13,10 @@ class ShapeError(PlugradError, ValueError):
     """Shapes, sizes or axes that an op cannot take."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis that a tensor does not have."""
+
+
 class DTypeError(PlugradError, TypeError):
     """A dtype that an op cannot take, or dtypes that do not promote."""
 
@@ -59,3 +63,7 @@ class DataError(PlugradError, ValueError):
 
 class CheckpointError(PlugradError, ValueError):
     """A checkpoint that is broken, foreign or does not fit the model."""
+
+
+class DivergenceError(PlugradError, FloatingPointError):
+    """A training whose loss became NaN or infinite."""

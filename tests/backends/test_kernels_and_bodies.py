@@ -12,7 +12,7 @@ from plugrad.backend import backend_of
 from plugrad.dispatch.lowering import apply_body
 from plugrad.dispatch.op import Op
 from plugrad.errors import DTypeError
-from support.samples import flat, operands, samples_of, stated_ops
+from support.samples import flat, normalized, operands, samples_of, stated_ops
 
 SAMPLED = [op for op in stated_ops() if op.sampler is not None]
 TOLERANCE = {"float64": 1e-11, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
@@ -68,8 +68,13 @@ def test_kernel_agrees_with_body(op: Op[..., Any], device: str) -> None:
             if p.default is not p.empty
         }
         attributes = {k: v for k, v in {**defaults, **sample.attributes}.items() if k in op.attributes}
-        padded = args + [None] * (len(op.operands) - len(args))
-        body = list(flat(apply_body(op, padded, attributes)))
+        # A body gets tensors, also where the call has a Python number.
+        floating = next((a.dtype for a in args if isinstance(a, pg.Tensor) and a.dtype.is_floating), None)
+        padded = [
+            pg.asarray(a, dtype=floating, device=device) if isinstance(a, (bool, int, float)) else a
+            for a in args
+        ] + [None] * (len(op.operands) - len(args))
+        body = list(flat(apply_body(op, padded, normalized(op, padded, attributes))))
         for o, b in zip(out, body, strict=False):
             assert o.dtype is b.dtype
             np.testing.assert_allclose(

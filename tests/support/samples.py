@@ -11,7 +11,7 @@ import numpy as np
 import plugrad as pg
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.sample import Sample
-from plugrad.dispatch.statement import all_ops
+from plugrad.dispatch.statement import Call, all_ops
 
 
 def stated_ops() -> list[Op[..., Any]]:
@@ -48,3 +48,15 @@ def flat(values: Any) -> Iterator[Any]:
             yield from flat(v)
         elif isinstance(v, pg.Tensor):
             yield v
+
+
+def normalized(op: Op[..., Any], args: list[Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes in the form in which the core hands them to bodies and kernels."""
+
+    def spec(value: Any) -> Any:
+        return tuple(map(spec, value)) if isinstance(value, list) else getattr(value, "spec", value)
+
+    call = Call(op, {**{o.name: spec(a) for o, a in zip(op.operands, args, strict=True)}, **attributes})
+    for name, normalize in op.normalizers.items():
+        setattr(call, name, normalize(call, getattr(call, name)))
+    return {name: getattr(call, name) for name in attributes}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import numpy as np
-from plugrad import ops
 
+from plugrad import ops
+from plugrad.errors import ArgumentError
 from plugrad_numpy.kernels._table import table
 
 Array = Any
+Bounds = tuple[tuple[int, int, int], ...]
+
+
+_SMALL: Final = 8192
+"""Elements that are copied faster than NumPy makes a broadcast view, which takes it 2 us."""
 
 
 def _given(result: Array, into: Array | None) -> Array:
@@ -20,31 +27,46 @@ def _given(result: Array, into: Array | None) -> Array:
 
 
 @table(ops.reshape)
-def _(x: Array, *, shape: tuple[int, ...], into: Array | None = None) -> Array:
-    return _given(np.reshape(x, shape), into)
+def _(x: Array, *, shape: tuple[int, ...], copy: bool | None, into: Array | None = None) -> Array:
+    if copy is None:
+        result = x.reshape(shape)
+    else:
+        try:
+            result = x.reshape(shape, copy=copy)
+        except ValueError:
+            raise ArgumentError(
+                f"reshape: copy=False, but the elements of this tensor have to be copied for shape {shape}"
+            ) from None
+    return result if into is None else _given(result, into)
 
 
 @table(ops.permute_dims)
 def _(x: Array, *, axes: tuple[int, ...], into: Array | None = None) -> Array:
-    return _given(np.transpose(x, axes), into)
+    return x.transpose(axes) if into is None else _given(x.transpose(axes), into)
 
 
 @table(ops.broadcast_to)
 def _(x: Array, *, shape: tuple[int, ...], into: Array | None = None) -> Array:
-    return _given(np.broadcast_to(x, shape), into)
+    if into is None:
+        if math.prod(shape) > _SMALL:
+            return np.broadcast_to(x, shape)
+        into = np.empty(shape, x.dtype)
+    into[...] = x
+    return into
 
 
-def _slices(bounds: Any) -> tuple[slice, ...]:
-    return tuple(slice(a, None if c < 0 and b < 0 else b, c) for a, b, c in bounds)
+def _slices(bounds: Bounds) -> tuple[slice, ...]:
+    return tuple([slice(a, None if b < 0 else b, c) for a, b, c in bounds])
 
 
 @table(ops.strided_slice)
-def _(x: Array, *, bounds: Any, into: Array | None = None) -> Array:
-    return _given(np.asarray(x)[_slices(bounds)], into)
+def _(x: Array, *, bounds: Bounds, into: Array | None = None) -> Array:
+    result = x[_slices(bounds)]
+    return result if into is None else _given(result, into)
 
 
 @table(ops.scatter_slice)
-def _(x: Array, *, shape: tuple[int, ...], bounds: Any, into: Array | None = None) -> Array:
+def _(x: Array, *, shape: tuple[int, ...], bounds: Bounds, into: Array | None = None) -> Array:
     if into is None:
         into = np.zeros(shape, x.dtype)
     else:
@@ -53,6 +75,22 @@ def _(x: Array, *, shape: tuple[int, ...], bounds: Any, into: Array | None = Non
     return into
 
 
-@table(ops.concat)
+@table(ops.select)
+def _(x: Array, *, index: int, axis: int, into: Array | None = None) -> Array:
+    result = x[index] if axis == 0 else x[(slice(None),) * axis + (index,)]
+    return result if into is None else _given(result, into)
+
+
+@table(ops.select.vjp)
+def _(ct: Array, *, x: Any, index: int, axis: int, into: Array | None = None) -> Array:
+    if into is None:
+        into = np.zeros(x.shape, ct.dtype)
+    else:
+        into[...] = 0
+    into[(slice(None),) * axis + (index,)] = ct
+    return into
+
+
+@table(ops.concatenate)
 def _(arrays: list[Array], *, axis: int, into: Array | None = None) -> Array:
     return np.concatenate(arrays, axis=axis, out=into)

@@ -29,6 +29,8 @@ CACHE_SIZE: Final = 4096
 """Signatures kept per op; beyond it the oldest goes."""
 
 _PLAIN: Final = frozenset((str, type(None), DType, Device, Spec))
+_EXACT: Final = frozenset((int, str, type(None)))
+"""Types whose values a tuple of nothing else is compared by: shapes, axes, bounds."""
 
 
 def attribute_key(value: Any) -> Any:
@@ -44,6 +46,8 @@ def attribute_key(value: Any) -> Any:
     if kind is float:
         return float, value.hex()
     if kind is tuple or kind is list:
+        if _EXACT.issuperset(map(type, value)):
+            return value if kind is tuple else tuple(value)
         return tuple, *map(attribute_key, value)
     if isinstance(value, np.generic):
         return attribute_key(value.item())

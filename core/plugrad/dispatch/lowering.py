@@ -61,7 +61,7 @@ def _body_kernel(op: Op[..., Any], specs: Sequence[Any], results: tuple[Spec, ..
         return None if spec is None else wrap(array, spec)
 
     def kernel(*arrays: Any, **attributes: Any) -> Any:
-        with changed(recording=False, autocast=None):
+        with changed(recording=False, anomaly=False, autocast=None):
             out = apply_body(op, [as_tensor(a, s) for a, s in zip(arrays, specs, strict=True)], attributes)
         several = flatten(out) if isinstance(out, (tuple, list)) else [out]
         for tensor, spec in zip(several, results, strict=True):
@@ -85,7 +85,13 @@ def apply_body(op: Op[..., Any], operands: Sequence[Any], attributes: dict[str, 
 
 def inlined(op: Op[..., Any], attributes: dict[str, Any]) -> Run:
     """A runner that runs the body in the caller's place."""
-    return lambda *operands: apply_body(op, operands, attributes)
+    body, count = op.body, len(op.operands)
+    assert body is not None
+    if op.positional[:count] != tuple(o.name for o in op.operands):
+        return lambda *operands: apply_body(op, operands, attributes)
+    args = tuple(attributes[n] for n in op.positional[count:])
+    rest = {k: v for k, v in attributes.items() if k not in op.positional}
+    return lambda *operands: body(*operands, *args, **rest)
 
 
 def flatten(values: Any) -> list[Any]:

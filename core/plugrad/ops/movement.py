@@ -1,14 +1,20 @@
-"""Ops that move elements and change none (array API standard 2024.12, "Manipulation functions")."""
+"""Ops that move elements and change none (array API standard 2024.12, "Manipulation functions").
+
+The primitives are `reshape`, `permute_dims` and `concatenate` here, `strided_slice` and `scatter_slice` in
+`plugrad.ops.slicing`, and `broadcast_to` in `plugrad.ops.broadcasting`. More that is composed of them:
+`plugrad.ops.arrangement`, `plugrad.ops.padding`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import Sample, samples
-from plugrad.errors import ArgumentError, ShapeError
-from plugrad.ops._rules import axis_of, integer, normal_axis, size
+from plugrad.errors import ArgumentError, IndexRangeError, ShapeError
+from plugrad.ops._rules import axes_of, axis_of, integer, normal_axis, size
+from plugrad.ops.slicing import WHOLE, Bound, scatter_slice, strided_slice
 from plugrad.spec import Shape, Spec
 
 if TYPE_CHECKING:
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
 
     from plugrad.tensor import Tensor
 
-M = Kind.MOVEMENT
+M: Final = Kind.MOVEMENT
 
 
 def _reshape_to(call: Any, value: Any) -> Shape:
@@ -34,6 +40,13 @@ def _reshape_to(call: Any, value: Any) -> Shape:
     return tuple(shape)
 
 
+def _reshape_copy(call: Any, value: Any) -> bool | None:
+    """None where a copy is allowed: as values are immutable, one that is asked for cannot be told from none."""
+    if value not in (None, True, False):
+        raise ArgumentError(f"{call.op.name}: copy takes True, False or None, got {value!r}")
+    return False if value is not None and not value else None
+
+
 def _shaped(call: Any) -> Spec:
     spec: Spec = call.x.with_shape(call.shape)
     return spec
@@ -42,21 +55,34 @@ def _shaped(call: Any) -> Spec:
 def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         Sample(rng.standard_normal((2, 6)), shape=(3, -1)),
+        Sample(rng.standard_normal((3, 2)), shape=6, copy=True),
         Sample(rng.standard_normal(()), shape=(1, 1)),
+        Sample(rng.standard_normal((1,)), shape=()),
         Sample(rng.standard_normal((0, 2)), shape=(4, 0)),
+        Sample(rng.standard_normal((0, 2)), shape=(-1, 3)),
     ]
 
 
 @op(
     kind=M,
     infer=_shaped,
-    attributes={"shape": _reshape_to},
+    attributes={"shape": _reshape_to, "copy": _reshape_copy},
     primitive=True,
     may_alias=True,
     samples=_reshape_samples,
 )
-def reshape(x: Tensor, /, shape: int | Sequence[int]) -> Tensor:
-    """The elements of ``x``, in row-major order, in another shape; one size may be -1 and follows."""
+def reshape(x: Tensor, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Tensor:
+    """The elements of ``x``, in row-major order, in another shape (array API `reshape`).
+
+    Args:
+        x: any shape and dtype.
+        shape: the sizes; one may be -1 and follows from the others.
+        copy: True and None may be left out, as values are immutable. False raises an `ArgumentError` where the
+            elements would have to be copied. A kernel receives None or False.
+
+    Raises:
+        ShapeError: if ``shape`` does not hold the elements of ``x``.
+    """
 
 
 @reshape.defvjp("x")
@@ -65,9 +91,10 @@ def _(ct: Tensor, x: Spec) -> Tensor:
 
 
 def _permutation(call: Any, value: Any) -> tuple[int, ...]:
-    axes = tuple(normal_axis(call, v, call.x.ndim) for v in value)
+    given = value if isinstance(value, (tuple, list)) else (value,)
+    axes = tuple(normal_axis(call, v, call.x.ndim) for v in given)
     if sorted(axes) != list(range(call.x.ndim)):
-        raise ShapeError(f"permute_dims: {tuple(value)} does not name each of {call.x.ndim} axes once")
+        raise ShapeError(f"permute_dims: {tuple(given)} does not name each of {call.x.ndim} axes once")
     return axes
 
 
@@ -79,7 +106,9 @@ def _permuted(call: Any) -> Spec:
 def _permute_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         Sample(rng.standard_normal((2, 3, 4)), axes=(2, 0, 1)),
+        Sample(rng.standard_normal((2, 3, 4)), axes=(0, -1, 1)),
         Sample(rng.standard_normal((2, 0)), axes=(1, 0)),
+        Sample(rng.standard_normal(()), axes=()),
     ]
 
 
@@ -92,7 +121,7 @@ def _permute_samples(rng: np.random.Generator) -> list[Sample]:
     samples=_permute_samples,
 )
 def permute_dims(x: Tensor, /, axes: Sequence[int]) -> Tensor:
-    """``x`` with its axes in another order: axis ``i`` of the result is axis ``axes[i]`` of ``x``."""
+    """``x`` with its axes in another order: axis ``i`` of the result is axis ``axes[i]`` of ``x`` (array API)."""
 
 
 @permute_dims.defvjp("x")
@@ -100,96 +129,78 @@ def _(ct: Tensor, *, axes: tuple[int, ...]) -> Tensor:
     return permute_dims(ct, tuple(axes.index(i) for i in range(len(axes))))
 
 
-def _bounds(call: Any, value: Any) -> tuple[tuple[int, int, int], ...]:
-    x: Spec = call.x
-    if len(value) != x.ndim:
-        raise ShapeError(f"slice: {len(value)} slices for {x.ndim} axes")
-    bounds = []
-    for (start, stop, step), n in zip(value, x.shape, strict=True):
-        if step == 0:
-            raise ArgumentError("slice: a step is 0; takes a positive or negative step")
-        start, stop, step = slice(start, stop, step).indices(n)
-        bounds.append((start, stop, step))
-    return tuple(bounds)
+def _select_index(call: Any, value: Any) -> int:
+    index, n = integer(call, "index", value), int(call.x.shape[call.axis])
+    if not -n <= index < n:
+        raise IndexRangeError(
+            f"{call.op.name}: index {index} is out of range for axis {call.axis} of size {n}"
+        )
+    return index % n
 
 
-def _sliced(call: Any) -> Spec:
-    spec: Spec = call.x.with_shape(tuple(len(range(*b)) for b in call.bounds))
+def _selected(call: Any) -> Spec:
+    spec: Spec = call.x.with_shape((*call.x.shape[: call.axis], *call.x.shape[call.axis + 1 :]))
     return spec
 
 
-def _slice_samples(rng: np.random.Generator) -> list[Sample]:
+def _select_samples(rng: np.random.Generator) -> list[Sample]:
     return [
-        Sample(rng.standard_normal((5, 4)), bounds=((1, 4, 1), (None, None, -2))),
-        Sample(rng.standard_normal((5,)), bounds=((4, None, -1),)),
-        Sample(rng.standard_normal((5,)), bounds=((3, 3, 1),)),
+        Sample(rng.standard_normal((3, 4)), index=1),
+        Sample(rng.standard_normal((3, 4)), index=-1, axis=1),
+        Sample(rng.standard_normal((3,)), index=2, axis=-1),
+        Sample(rng.standard_normal((0, 2)), index=0, axis=1),
     ]
+
+
+def _one(ndim: int, axis: int, index: int) -> tuple[Bound, ...]:
+    return (*(WHOLE,) * axis, (index, index + 1, 1), *(WHOLE,) * (ndim - axis - 1))
 
 
 @op(
     kind=M,
-    infer=_sliced,
-    attributes={"bounds": _bounds},
-    primitive=True,
+    infer=_selected,
+    attributes={"axis": axis_of("x"), "index": _select_index},
     may_alias=True,
-    samples=_slice_samples,
+    samples=_select_samples,
 )
-def strided_slice(x: Tensor, /, bounds: Sequence[tuple[int | None, int | None, int | None]]) -> Tensor:
-    """The part of ``x`` that one ``(start, stop, step)`` for each axis selects, with Python's meaning.
+def select(x: Tensor, /, index: int, *, axis: int = 0) -> Tensor:
+    """``x[index]`` along ``axis``, which is gone from the result: what ``x[3]`` and ``x[:, 3]`` are.
 
-    A kernel receives what ``slice.indices`` gives; with a negative step a stop of -1 means past the first.
+    Raises:
+        IndexRangeError: if ``index`` is not in [-n, n) for an axis of size n.
     """
+    shape = x.spec.shape
+    return reshape(strided_slice(x, _one(len(shape), axis, index)), (*shape[:axis], *shape[axis + 1 :]))
 
 
-@strided_slice.defvjp("x")
-def _(ct: Tensor, x: Spec, *, bounds: Any) -> Tensor:
-    return scatter_slice(ct, shape=x.shape, bounds=bounds)
-
-
-def _scattered(call: Any) -> Spec:
-    return Spec(call.shape, call.x.dtype, call.x.device)
-
-
-def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample(rng.standard_normal((3, 2)), shape=(5, 4), bounds=((1, 4, 1), (3, -1, -2)))]
-
-
-@op(kind=M, infer=_scattered, primitive=True, samples=_scatter_samples)
-def scatter_slice(x: Tensor, /, *, shape: Shape, bounds: tuple[tuple[int, int, int], ...]) -> Tensor:
-    """Zeros of ``shape`` with ``x`` in the place that `strided_slice` with the same bounds reads: its adjoint.
-
-    ``bounds`` are those that ``slice.indices`` gives.
-    """
-
-
-@scatter_slice.defvjp("x")
-def _(ct: Tensor, *, bounds: Any) -> Tensor:
-    return strided_slice(ct, tuple((a, None if b < 0 else b, c) for a, b, c in bounds))
-
-
-def _concatenated(call: Any) -> Spec:
-    first: Spec = call.arrays[0]
-    axis = call.axis
-    for s in call.arrays:
-        if len(s.shape) != len(first.shape) or any(
-            a != b for i, (a, b) in enumerate(zip(s.shape, first.shape, strict=True)) if i != axis
-        ):
-            raise ShapeError(f"concat: shapes {first.shape} and {s.shape} differ beyond axis {axis}")
-    shape = list(first.shape)
-    shape[axis] = sum(s.shape[axis] for s in call.arrays)
-    return first.with_shape(tuple(shape))
+@select.defvjp("x")
+def _(ct: Tensor, x: Spec, *, index: int, axis: int) -> Tensor:
+    kept = reshape(ct, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+    return scatter_slice(kept, shape=x.shape, bounds=_one(x.ndim, axis, index))
 
 
 def _concat_axis(call: Any, value: Any) -> int:
     return normal_axis(call, value, call.arrays[0].ndim)
 
 
-def _concat_samples(rng: np.random.Generator) -> list[Sample]:
+def _concatenated(call: Any) -> Spec:
+    first: Spec = call.arrays[0]
+    axis: int = call.axis
+    total = 0
+    for s in call.arrays:
+        if s.ndim != first.ndim or any(
+            a != b for i, (a, b) in enumerate(zip(s.shape, first.shape, strict=True)) if i != axis
+        ):
+            raise ShapeError(f"concat: shapes {first.shape} and {s.shape} differ beyond axis {axis}")
+        total += s.shape[axis]
+    return first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :]))
+
+
+def _concatenate_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         Sample([rng.standard_normal((2, 3)), rng.standard_normal((1, 3))], axis=0),
-        Sample(
-            [rng.standard_normal((2, 0)), rng.standard_normal((2, 3)), rng.standard_normal((2, 1))], axis=-1
-        ),
+        Sample([rng.standard_normal((2, n)) for n in (0, 3, 1)], axis=-1),
+        Sample([rng.standard_normal((2,))], axis=0),
     ]
 
 
@@ -199,61 +210,141 @@ def _concat_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"axis": _concat_axis},
     promote=("arrays",),
     primitive=True,
-    samples=_concat_samples,
+    samples=_concatenate_samples,
 )
-def concat(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
-    """The tensors one after the other along ``axis``, in which alone their shapes may differ."""
+def concatenate(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
+    """The tensors one after the other along ``axis``: the primitive below `concat`, which is what people call."""
 
 
-@concat.defvjp("arrays")
+@concatenate.defvjp("arrays")
 def _(ct: Tensor, arrays: Spec, *, axis: int) -> Any:
-    parts, start = [], 0
-    whole: list[tuple[int | None, int | None, int | None]] = [(None, None, None)] * len(ct.spec.shape)
+    parts, start, ndim = [], 0, len(ct.spec.shape)
     for spec in arrays:  # type: ignore[attr-defined]
         stop = start + spec.shape[axis]
-        parts.append(strided_slice(ct, (*whole[:axis], (start, stop, 1), *whole[axis + 1 :])))
+        parts.append(strided_slice(ct, (*(WHOLE,) * axis, (start, stop, 1), *(WHOLE,) * (ndim - axis - 1))))
         start = stop
     return parts
 
 
-@op(may_alias=True, samples=samples(lambda rng: [Sample(rng.standard_normal((2, 3)), axis=-1)]))
-def expand_dims(x: Tensor, /, *, axis: int = 0) -> Tensor:
-    """``x`` with a new axis of size 1 at ``axis``."""
-    ndim = len(x.spec.shape) + 1
-    if not -ndim <= axis < ndim:
-        raise ShapeError(f"expand_dims: axis {axis} is out of range for {ndim} axes")
-    at = axis % ndim
-    return reshape(x, (*x.spec.shape[:at], 1, *x.spec.shape[at:]))
+def _concat_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample([rng.standard_normal((2, 3)), rng.standard_normal((1, 3))], axis=0),
+        Sample([rng.standard_normal((2, 3)), rng.standard_normal((4,)), rng.standard_normal(())], axis=None),
+    ]
 
 
-@op(may_alias=True, samples=samples(lambda rng: [Sample(rng.standard_normal((2, 1, 3)), axis=1)]))
-def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
-    """``x`` without the axes named, which must have size 1."""
-    ndim = len(x.spec.shape)
-    given = axis if isinstance(axis, tuple) else (axis,)
-    for a in given:
-        if not -ndim <= a < ndim:
-            raise ShapeError(f"squeeze: axis {a} is out of range for {ndim} axes")
-        if x.spec.shape[a] != 1:
-            raise ShapeError(f"squeeze: axis {a} of shape {x.spec.shape} has size {x.spec.shape[a]}, not 1")
-    gone = {a % ndim for a in given}
-    return reshape(x, tuple(n for i, n in enumerate(x.spec.shape) if i not in gone))
+@op(promote=("arrays",), samples=_concat_samples)
+def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
+    """The tensors one after the other along ``axis`` (array API `concat`).
+
+    Args:
+        arrays: at least one tensor; they promote to a common dtype.
+        axis: the axis in which alone their shapes may differ. None flattens each of them first.
+
+    Raises:
+        ShapeError: if there is no tensor, or their shapes differ elsewhere.
+        AxisError: if they have no such axis.
+    """
+    if axis is None:
+        return concatenate([reshape(a, (-1,)) for a in arrays], axis=0)
+    return concatenate(arrays, axis=axis)
+
+
+def _stack_axis(call: Any, value: Any) -> int:
+    shapes = [s.shape for s in call.arrays]
+    for shape in shapes[1:]:
+        if shape != shapes[0]:
+            raise ShapeError(f"stack: shapes {shapes[0]} and {shape} differ; takes tensors of one shape")
+    return normal_axis(call, value, len(shapes[0]) + 1)
+
+
+@op(
+    promote=("arrays",),
+    attributes={"axis": _stack_axis},
+    samples=lambda rng: [
+        Sample([rng.standard_normal((2, 3)), rng.standard_normal((2, 3))], axis=1),
+        Sample([rng.standard_normal(()) for _ in range(3)]),
+        Sample([rng.standard_normal((0, 2))], axis=-1),
+    ],
+)
+def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
+    """The tensors, all of one shape, one after the other along a new axis (array API `stack`)."""
+    shape = arrays[0].spec.shape
+    shape = (*shape[:axis], 1, *shape[axis:])
+    return concatenate([reshape(a, shape) for a in arrays], axis=axis)
+
+
+def _new_axes(call: Any, value: Any) -> tuple[int, ...]:
+    given = value if isinstance(value, (tuple, list)) else (value,)
+    axes = tuple(sorted(normal_axis(call, v, call.x.ndim + len(given)) for v in given))
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"{call.op.name}: axis {value} names an axis twice")
+    return axes
 
 
 @op(
     may_alias=True,
-    attributes={"axis": axis_of("x")},
-    samples=samples(lambda rng: [Sample(rng.standard_normal((2, 3)), axis=0)]),
+    attributes={"axis": _new_axes},
+    samples=lambda rng: [
+        Sample(rng.standard_normal((2, 3)), axis=-1),
+        Sample(rng.standard_normal((2, 3)), axis=(0, 2)),
+        Sample(rng.standard_normal(())),
+    ],
 )
-def flip(x: Tensor, /, *, axis: int) -> Tensor:
-    """``x`` with the order of its elements along ``axis`` reversed."""
-    return strided_slice(x, tuple((None, None, -1 if i == axis else 1) for i in range(len(x.spec.shape))))
+def expand_dims(x: Tensor, /, *, axis: int | tuple[int, ...] = 0) -> Tensor:
+    """``x`` with a new axis of size 1 at each position in ``axis``, counted in the result (array API `expand_dims`).
+
+    Raises:
+        AxisError: if the result has no such axis.
+        ShapeError: if one is named twice.
+    """
+    shape = list(x.spec.shape)
+    for a in axis:  # type: ignore[union-attr]  # a tuple, normalised
+        shape.insert(a, 1)
+    return reshape(x, tuple(shape))
 
 
-@op(samples=samples(lambda rng: [Sample([rng.standard_normal((2, 3)), rng.standard_normal((2, 3))], axis=1)]))
-def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
-    """The tensors, all of one shape, one after the other along a new axis."""
-    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis)
+def _unit_axes(call: Any, value: Any) -> tuple[int, ...]:
+    axes = axes_of("x")(call, value)
+    for a in axes:
+        if call.x.shape[a] != 1:
+            raise ShapeError(f"squeeze: axis {a} of shape {call.x.shape} has size {call.x.shape[a]}, not 1")
+    return axes
+
+
+@op(
+    may_alias=True,
+    attributes={"axis": _unit_axes},
+    samples=lambda rng: [
+        Sample(rng.standard_normal((2, 1, 3)), axis=1),
+        Sample(rng.standard_normal((1, 2, 1)), axis=(0, -1)),
+    ],
+)
+def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
+    """``x`` without the axes named (array API `squeeze`).
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one has another size than 1, or is named twice.
+    """
+    return reshape(x, tuple(n for i, n in enumerate(x.spec.shape) if i not in axis))  # type: ignore[operator]
+
+
+@op(
+    may_alias=True,
+    attributes={"axis": axes_of("x")},
+    samples=lambda rng: [
+        Sample(rng.standard_normal((2, 3)), axis=0),
+        Sample(rng.standard_normal((2, 3)), axis=(0, -1)),
+        Sample(rng.standard_normal((2, 3))),
+        Sample(rng.standard_normal((0, 2)), axis=0),
+        Sample(rng.standard_normal(())),
+    ],
+)
+def flip(x: Tensor, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    """``x`` with the order of its elements reversed along ``axis``, all axes by default (array API `flip`)."""
+    backwards = (None, None, -1)
+    return strided_slice(x, tuple(backwards if i in axis else WHOLE for i in range(len(x.spec.shape))))  # type: ignore[operator]
 
 
 def _matrix_axes(x: Tensor) -> tuple[int, ...]:
@@ -265,19 +356,19 @@ def _matrix_axes(x: Tensor) -> tuple[int, ...]:
 
 @op(may_alias=True, samples=samples(lambda rng: [Sample(rng.standard_normal((2, 3, 4)))]))
 def matrix_transpose(x: Tensor, /) -> Tensor:
-    """``x`` with its last two axes exchanged."""
+    """``x`` with its last two axes exchanged (array API `matrix_transpose`)."""
     return permute_dims(x, _matrix_axes(x))
 
 
 __all__ = [
     "concat",
+    "concatenate",
     "expand_dims",
     "flip",
     "matrix_transpose",
     "permute_dims",
     "reshape",
-    "scatter_slice",
+    "select",
     "squeeze",
     "stack",
-    "strided_slice",
 ]
