@@ -12,6 +12,7 @@ from rich.text import Text
 from plugrad.backend import PluginEntry, extensions, load_hooks
 from plugrad.cli.devices import devices_command
 from plugrad.cli.ops import ops_command
+from plugrad.cli.train import train_command
 from plugrad.errors import PlugradError
 from plugrad.version import VERSION
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command("devices")(devices_command)
 app.command("ops")(ops_command)
+app.command("train")(train_command)
 
 
 def _print_version(value: bool) -> None:
@@ -76,7 +78,7 @@ def main() -> None:
     try:
         app()
     except PlugradError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
