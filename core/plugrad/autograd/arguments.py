@@ -18,7 +18,7 @@ from plugrad.autograd.engine import alias, made, parents_of
 from plugrad.convert import asarray
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local
-from plugrad.dispatch.record import Leaf, Origin, counter
+from plugrad.dispatch.record import Leaf, Node, Origin, counter
 from plugrad.errors import ArgumentError, DTypeError, GradientError
 from plugrad.ops.creation import zeros_of
 from plugrad.spec import Spec
@@ -61,7 +61,7 @@ class Arguments:
     """The tensors in a tree that a transform differentiates with respect to.
 
     Attributes:
-        call: the name of the transform, for errors.
+        call, name: the name of the transform, and of the tree, for errors.
         since: the number of the first origin made for the transform; older ones come from outside.
         origins: one per tensor; a tensor that an owner shares with another is one.
         specs: one per origin.
@@ -71,30 +71,28 @@ class Arguments:
 
     def __init__(self, call: str, arguments: Any, name: str) -> None:
         self.call = call
+        self.name = name
         self.since = next(counter)
         self.origins: list[Origin] = []
         self.specs: list[Spec] = []
         leaves, self._structure = tree.flatten(arguments)
-        self._paths = list(self._structure.paths(name))
         # Leaf by leaf of the tree: the index of its origin, or those of an owner's tensors by name.
         self._places: list[int | dict[str, int]] = []
         self.owned: frozenset[Origin] = frozenset()
-        self.value = tree.unflatten(
-            self._structure, [self._enter(x, p) for x, p in zip(leaves, self._paths, strict=True)]
-        )
+        self.value = tree.unflatten(self._structure, [self._enter(i, x) for i, x in enumerate(leaves)])
         if not self.origins:
             raise GradientError(
                 f"{call}: there is no tensor to differentiate with respect to in {name}"
                 + ("; every parameter is frozen (requires_grad is False)" if self._places else "")
             )
 
-    def _enter(self, leaf: Any, path: str) -> Any:
+    def _enter(self, index: int, leaf: Any) -> Any:
         if isinstance(leaf, float):
             leaf = asarray(leaf)
         if isinstance(leaf, TensorData):
             if not leaf.spec.dtype.is_floating:
                 raise DTypeError(
-                    f"{self.call}: {path} is {leaf.spec.dtype}; takes floating dtypes: cast it with astype, or "
+                    f"{self.call}: {self._path(index)} is {leaf.spec.dtype}; takes floating dtypes: cast it with astype, or "
                     "leave it out of what is differentiated"
                 )
             spec = leaf.spec
@@ -127,7 +125,10 @@ class Arguments:
             fix = "write it as a float, or leave it out"
         elif hasattr(leaf, "__array__"):
             fix = "wrap it with plugrad.asarray"
-        raise DTypeError(f"{self.call}: {path} is {type(leaf).__name__}; takes floating tensors: {fix}")
+        raise DTypeError(f"{self.call}: {self._path(index)} is {type(leaf).__name__}; takes floating tensors: {fix}")
+
+    def _path(self, index: int) -> str:
+        return list(self._structure.paths(self.name))[index]
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -176,27 +177,33 @@ class Arguments:
             Whether it reaches anything made before the transform began; and whether a gradient with respect to
             something out there can still be asked for.
         """
-        own, since = set(self.origins), self.since
+        own, owned, since, running = set(self.origins), self.owned, self.since, _local.running
         crossed = False
-        seen: set[Origin] = set()
         stack = list(starts)
+        seen = set(stack)
         while stack:
             origin = stack.pop()
-            if origin in seen:
-                continue
-            seen.add(origin)
-            if isinstance(origin, Leaf):
+            if type(origin) is Node:
+                parents = origin.parents
+            elif isinstance(origin, Leaf):
                 if origin in own:
-                    if origin in self.owned and any(origin in outer for outer in _local.running):
+                    if any(origin in outer for outer in running):
                         return True, True
                     continue
-                if not isinstance(origin, Primal):
+                if type(origin) is Leaf:
                     return True, True
+                parents = ()
+            else:
+                parents = parents_of(origin)
             if origin.seq < since and made(origin) < since:
-                if _local.running:
+                # An owner's tensor is our own where we use it, and not where something older did.
+                if running or not owned.isdisjoint(parents):
                     return True, True
                 crossed = True
-            stack.extend([p for p in parents_of(origin) if p is not None])
+            for parent in parents:
+                if parent is not None and parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
         return crossed, False
 
 

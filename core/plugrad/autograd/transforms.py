@@ -52,20 +52,23 @@ class Linearization:
             result, self.aux = result
         self.arguments = arguments
         self.outs, self.structure = tree.flatten(result)
-        for out, path in zip(self.outs, self.structure.paths("the result"), strict=True):
+        for i, out in enumerate(self.outs):
+            if isinstance(out, TensorData) and out.spec.dtype.is_floating:
+                continue
+            path = list(self.structure.paths("the result"))[i]
             if not isinstance(out, TensorData):
                 raise GradientError(
                     f"{call}: {path} is {type(out).__name__}; the function must return tensors"
                 )
-            if not out.spec.dtype.is_floating:
-                raise DTypeError(
-                    f"{call}: {path} is {out.spec.dtype}; takes floating dtypes: return it beside the result, "
-                    "with has_aux=True"
-                )
+            raise DTypeError(
+                f"{call}: {path} is {out.spec.dtype}; takes floating dtypes: return it beside the result, "
+                "with has_aux=True"
+            )
         if not self.outs:
             raise GradientError(f"{call}: the function must return a tensor, got {result!r}")
-        starts = [t._node for t in [*self.outs, *tree.tensors(self.aux)] if t._node is not None]
-        self._crossed, live = arguments.boundary(starts)
+        self._crossed, live = arguments.boundary(
+            t._node for t in [*self.outs, *tree.tensors(self.aux)] if self._is_ours(t)
+        )
         self._live = live and recording
 
     @property
@@ -81,12 +84,11 @@ class Linearization:
         """What the function returned beside the result, likewise."""
         return tree.map(lambda x: self._settled(x) if isinstance(x, TensorData) else x, self.aux)
 
+    def _is_ours(self, x: Any) -> bool:
+        return x._node is not None and engine.made(x._node) >= self.arguments.since
+
     def _settled(self, x: Any) -> Any:
-        node = x._node
-        if node is None or self._live:
-            return x
-        own = engine.made(node) >= self.arguments.since
-        return wrap(x._array, x.spec) if own else x
+        return wrap(x._array, x.spec) if self._is_ours(x) and not self._live else x
 
     def pull(self, cts: Sequence[Tensor | None], *, retain: bool) -> list[Tensor | None]:
         """The cotangents of the arguments, None where nothing was reached, from those of the result's leaves."""
