@@ -13,7 +13,8 @@ from plugrad.dtypes import FLOATING, DType
 from plugrad.errors import ShapeError
 from plugrad.ops._rules import accumulated, axis_of, normal_axis, widened
 from plugrad.ops.creation import full
-from plugrad.ops.movement import concat, flip, scatter_slice, strided_slice
+from plugrad.ops.movement import concat, flip
+from plugrad.ops.slicing import WHOLE, scatter_slice, strided_slice
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
@@ -21,28 +22,22 @@ if TYPE_CHECKING:
 
     from plugrad.tensor import Tensor
 
-Bound = tuple[int | None, int | None, int | None]
-
-
-def _along(ndim: int, axis: int, bound: Bound) -> tuple[Bound, ...]:
-    """``bound`` for one axis, the whole of the others."""
-    return tuple(bound if i == axis else (None, None, None) for i in range(ndim))
-
 
 def narrow(x: Tensor, axis: int, start: int | None, stop: int | None) -> Tensor:
     """``x[start:stop]`` along ``axis``."""
-    return strided_slice(x, _along(len(x.spec.shape), axis, (start, stop, 1)))
+    bounds = [WHOLE] * len(x.spec.shape)
+    bounds[axis] = (start, stop, 1)
+    return strided_slice(x, tuple(bounds))
 
 
 def _shifted(x: Tensor, axis: int, reverse: bool) -> Tensor:
     """``x`` moved one place along ``axis``, towards the end or, in reverse, the start; a zero comes in."""
     shape = x.spec.shape
-    n = shape[axis]
-    if n == 0:
+    if shape[axis] == 0:
         return x
     kept = narrow(x, axis, 1, None) if reverse else narrow(x, axis, None, -1)
-    bounds = [(0, m, 1) for m in shape]
-    bounds[axis] = (0, n - 1, 1) if reverse else (1, n, 1)
+    bounds = [WHOLE] * len(shape)
+    bounds[axis] = (None, -1, 1) if reverse else (1, None, 1)
     return scatter_slice(kept, shape=shape, bounds=tuple(bounds))
 
 

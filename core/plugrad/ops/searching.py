@@ -12,11 +12,14 @@ from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import NUMERIC
-from plugrad.errors import ShapeError
+from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import AXES, axis_of, reduced, reduced_shape
+from plugrad.ops.arithmetic import minimum
 from plugrad.ops.broadcasting import sum
-from plugrad.ops.comparison import bitwise_invert
-from plugrad.ops.movement import reshape, strided_slice
+from plugrad.ops.comparison import bitwise_invert, isnan, logical_not, where
+from plugrad.ops.creation import full
+from plugrad.ops.indexing import INDEX, take
+from plugrad.ops.movement import reshape, select
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
@@ -75,10 +78,7 @@ def nonzero(x: Tensor, /) -> tuple[Tensor, ...]:
     if x.ndim == 0:
         raise ShapeError("nonzero: takes at least one axis, got a 0-d tensor; reshape it to (1,)")
     indices = nonzero_indices(x)
-    n = indices.shape[1]
-    return tuple(
-        reshape(strided_slice(indices, ((axis, axis + 1, 1), (0, n, 1))), (n,)) for axis in range(x.ndim)
-    )
+    return tuple(select(indices, axis) for axis in range(x.ndim))
 
 
 def _truth(x: Tensor) -> Tensor:
@@ -185,4 +185,83 @@ def argmin(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> 
     return argmax(reversed_, axis=axis, keepdims=keepdims)
 
 
-__all__ = ["argmax", "argmin", "count_nonzero", "nonzero", "nonzero_indices"]
+def _side(call: Any, value: Any) -> str:
+    if value not in ("left", "right"):
+        raise ArgumentError(f"{call.op.name}: side takes 'left' or 'right', got {value!r}")
+    return str(value)
+
+
+def _placed(call: Any) -> Spec:
+    if call.x1.ndim != 1:
+        raise ShapeError(f"{call.op.name}: x1 takes one axis, got shape {call.x1.shape}")
+    if call.sorter is not None and call.sorter.shape != call.x1.shape:
+        raise ShapeError(
+            f"{call.op.name}: sorter takes the shape of x1, {call.x1.shape}, got {call.sorter.shape}"
+        )
+    return Spec(call.x2.shape, dtypes.int64, call.x2.device)
+
+
+def _place_samples(rng: np.random.Generator) -> list[Sample]:
+    numbers = rng.standard_normal(9)
+    return [
+        Sample(np.sort(numbers), rng.standard_normal((2, 5))),
+        Sample(np.sort(rng.integers(0, 9, 12)), rng.integers(-1, 10, 20)),
+        Sample(np.sort(rng.integers(0, 9, 12)), rng.integers(-1, 10, 20), side="right"),
+        Sample(numbers, rng.standard_normal(5), np.argsort(numbers)),
+        Sample(np.zeros(0), rng.standard_normal(3)),
+        Sample(np.zeros(1), rng.standard_normal(())),
+        Sample(np.zeros(8), rng.standard_normal((0, 2))),
+    ]
+
+
+def _before(x: Tensor, key: Tensor, side: str) -> Tensor:
+    """Whether ``x`` stands before the place of ``key``; NaN comes last."""
+    before = x < key if side == "left" else x <= key
+    if not key.spec.dtype.is_floating:
+        return before
+    last = isnan(key) if side == "right" else isnan(key) & logical_not(isnan(x))
+    return before | last
+
+
+@op(
+    kind=Kind.SORTING,
+    infer=_placed,
+    dtypes={"x1": NUMERIC, "x2": NUMERIC, "sorter": INDEX},
+    promote=("x1", "x2"),
+    attributes={"side": _side},
+    differentiable=False,
+    samples=_place_samples,
+)
+def searchsorted(x1: Tensor, x2: Tensor, /, sorter: Tensor | None = None, *, side: str = "left") -> Tensor:
+    """Where the elements of ``x2`` would be put in ``x1`` to keep it in order (array API `searchsorted`).
+
+    Args:
+        x1: (n,), any numeric dtype, ascending, NaN last. In another order the result is unspecified.
+        x2: any shape, any numeric dtype; promoted with ``x1``.
+        sorter: int32 or int64 (n,): indices that bring ``x1`` into order, as from `argsort`.
+        side: ``"left"`` for the first place that keeps the order, ``"right"`` for the last.
+
+    Returns:
+        int64 in [0, n], of the shape of ``x2``.
+
+    Raises:
+        ShapeError: if ``x1`` has not one axis, or ``sorter`` another shape.
+        ArgumentError: if ``side`` is neither.
+        IndexRangeError: if an element of ``sorter`` is outside [-n, n).
+    """
+    if sorter is not None:
+        x1 = take(x1, sorter)
+    n = x1.spec.size
+    keys = reshape(x2, (x2.spec.size,))
+    place = full(keys.spec.shape, 0, dtype=dtypes.int64, device=keys.spec.device)
+    # Bisection without branches: the steps are the powers of two up to n, the largest first.
+    step = 1 << n.bit_length() >> 1
+    while step:
+        last = place + (step - 1)
+        value = take(x1, minimum(last, n - 1))
+        place = where((last < n) & _before(value, keys, side), place + step, place)
+        step >>= 1
+    return reshape(place, x2.spec.shape)
+
+
+__all__ = ["argmax", "argmin", "count_nonzero", "nonzero", "nonzero_indices", "searchsorted"]

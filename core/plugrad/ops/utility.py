@@ -10,8 +10,8 @@ from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import NUMERIC
-from plugrad.errors import ArgumentError
-from plugrad.ops._rules import AXES, axis_of, integer, reduced
+from plugrad.ops._rules import AXES, axis_of, reduced
+from plugrad.ops.creation import count
 from plugrad.ops.movement import concat, reshape
 from plugrad.ops.scan import narrow
 from plugrad.ops.searching import count_nonzero
@@ -75,13 +75,6 @@ def any(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return count_nonzero(x, axis=axis, keepdims=keepdims) != 0
 
 
-def _times(call: Any, value: Any) -> int:
-    n = integer(call, "n", value)
-    if n < 0:
-        raise ArgumentError(f"{call.op.name}: n takes an integer of at least 0, got {n}")
-    return n
-
-
 def _diff_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         Sample(rng.standard_normal((3, 5))),
@@ -96,7 +89,7 @@ def _diff_samples(rng: np.random.Generator) -> list[Sample]:
 @op(
     dtypes=NUMERIC,
     promote=("x", "prepend", "append"),
-    attributes={"axis": axis_of("x"), "n": _times},
+    attributes={"axis": axis_of("x"), "n": count("n")},
     samples=_diff_samples,
 )
 def diff(
