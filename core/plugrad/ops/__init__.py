@@ -4,6 +4,7 @@ from plugrad.dispatch.op import Kind, Op, all_ops, op
 from plugrad.ops.arithmetic import *
 from plugrad.ops.arrangement import *
 from plugrad.ops.assignment import *
+from plugrad.ops.batch_normalization import *
 from plugrad.ops.broadcasting import *
 from plugrad.ops.casting import *
 from plugrad.ops.comparison import *

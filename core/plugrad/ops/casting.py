@@ -1,16 +1,25 @@
-"""Casting to another dtype."""
+"""Casting to another dtype, and the dtype that values promote to (array API standard 2024.12, "Data type functions")."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample, samples, uniform
-from plugrad.dtypes import DType, as_dtype
+from plugrad.dispatch.data import TensorData
+from plugrad.dispatch.op import Kind, Scalar, op
+from plugrad.dispatch.sample import Sample, uniform
+from plugrad.dtypes import DType, as_dtype, promote, promote_scalar
+from plugrad.errors import DTypeError
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from plugrad.tensor import Tensor
+
+
+def _target(call: Any, value: Any) -> DType:
+    del call
+    return as_dtype(value)
 
 
 def _cast(call: Any) -> Spec:
@@ -18,17 +27,36 @@ def _cast(call: Any) -> Spec:
     return spec
 
 
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        *uniform(-3, 3, dtype="float64")(rng),
+        Sample(rng.uniform(-9, 9, (2, 3)), dtype="int32"),
+        Sample(rng.integers(0, 2, (2, 3)), dtype="bool"),
+        Sample(rng.random((2, 3)) < 0.5, dtype="float32"),
+        Sample(rng.integers(-9, 9, (3,)), dtype="float32"),
+        Sample(rng.integers(-999, 999, (3,)), dtype="uint8"),
+    ]
+
+
 @op(
     kind=Kind.OTHER,
     infer=_cast,
-    attributes={"dtype": lambda call, value: as_dtype(value)},
+    attributes={"dtype": _target},
     primitive=True,
-    samples=samples(
-        uniform(-3, 3, dtype="float64"), lambda rng: [Sample(rng.integers(-9, 9, (3,)), dtype="float32")]
-    ),
+    samples=_samples,
 )
-def astype(x: Tensor, dtype: DType) -> Tensor:
-    """``x`` with its elements cast to ``dtype``. Floats go to integers by truncation, to bool by ``x != 0``."""
+def astype(x: Tensor, dtype: DType | str) -> Tensor:
+    """``x`` with its elements cast to ``dtype`` (array API `astype`).
+
+    Args:
+        x: any dtype.
+        dtype: any dtype. Floats go to integers by truncation, undefined for NaN and values out of range; to a
+            narrower float by rounding to nearest, ties to even. Integers wrap around. Anything goes to bool
+            by ``x != 0``.
+
+    Raises:
+        DTypeError: if there is no such dtype.
+    """
 
 
 @astype.defvjp("x")
@@ -36,6 +64,32 @@ def _(ct: Tensor, x: Spec) -> Tensor:
     return astype(ct, x.dtype) if x.dtype.is_floating else ct
 
 
-__all__ = [
-    "astype",
-]
+def result_type(*arrays_and_dtypes: Tensor | DType | str | Scalar) -> DType:
+    """The dtype that the arguments promote to, as an op on them would (array API `result_type`).
+
+    Args:
+        arrays_and_dtypes: tensors, dtypes and Python numbers, which are weak; at least one is no number.
+
+    Raises:
+        DTypeError: if nothing but numbers is given, or two dtypes do not promote.
+    """
+    found: list[DType] = []
+    numbers: list[type] = []
+    for value in arrays_and_dtypes:
+        if isinstance(value, TensorData):
+            found.append(value.spec.dtype)
+        elif isinstance(value, (bool, int, float)):
+            numbers.append(next(kind for kind in (bool, int, float) if isinstance(value, kind)))
+        else:
+            found.append(as_dtype(value))
+    if not found:
+        raise DTypeError(
+            f"result_type: got {arrays_and_dtypes!r}; takes at least one tensor or dtype, as Python numbers have none"
+        )
+    result = promote(*found)
+    for number in numbers:
+        result = promote_scalar(result, number)
+    return result
+
+
+__all__ = ["astype", "result_type"]

