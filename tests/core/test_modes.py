@@ -51,9 +51,7 @@ def test_a_block_sets_a_mode_and_restores_what_was(make: Callable[[], Any], fiel
 
 
 @pytest.mark.parametrize(("make", "field", "value"), CASES)
-def test_a_decorator_sets_it_while_the_function_runs(
-    make: Callable[[], Any], field: str, value: Any
-) -> None:
+def test_a_decorator_sets_it_while_the_function_runs(make: Callable[[], Any], field: str, value: Any) -> None:
     before = getattr(local.modes, field)
 
     @make()

@@ -125,7 +125,9 @@ class Arguments:
             fix = "write it as a float, or leave it out"
         elif hasattr(leaf, "__array__"):
             fix = "wrap it with plugrad.asarray"
-        raise DTypeError(f"{self.call}: {self._path(index)} is {type(leaf).__name__}; takes floating tensors: {fix}")
+        raise DTypeError(
+            f"{self.call}: {self._path(index)} is {type(leaf).__name__}; takes floating tensors: {fix}"
+        )
 
     def _path(self, index: int) -> str:
         return list(self._structure.paths(self.name))[index]

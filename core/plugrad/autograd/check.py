@@ -65,6 +65,7 @@ def gradcheck(
         raise ArgumentError(f"gradcheck: order takes an int of at least 1, got {order!r}")
     args = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     point = tree.map(_own, dict(enumerate(args)))
+    _cells(point)
     rng = np.random.default_rng(0)
     function: Function = lambda at: fn(*at.values())  # noqa: E731
     for level in range(1, order + 1):

@@ -70,9 +70,12 @@ def note_line(origin: Any) -> None:
 
 
 def is_anomalous(value: Any) -> bool:
-    """Whether a floating tensor, a number, or one of a sequence of them, is NaN or infinite."""
+    """Whether a floating tensor holds NaN or an infinity, a number is infinite, or one of a sequence of these.
+
+    An infinity is written as a number on purpose, to mask by; with NaN an op makes the first one.
+    """
     if isinstance(value, float):
-        return not math.isfinite(value)
+        return math.isinf(value)
     if isinstance(value, (list, tuple)):
         return any(map(is_anomalous, value))
     if not isinstance(value, TensorData) or not value.spec.dtype.is_floating:

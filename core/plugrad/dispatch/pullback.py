@@ -269,5 +269,5 @@ def _wrapped(array: Any, spec: Any) -> Any:
     if array is None:
         return None
     if isinstance(spec, tuple):
-        return [wrap(a, s) for a, s in zip(array, spec, strict=True)]
+        return [wrap(array[i], s) for i, s in enumerate(spec)]
     return wrap(array, spec)

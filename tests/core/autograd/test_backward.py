@@ -39,7 +39,7 @@ def given_grad(x: pg.Tensor) -> pg.Tensor:
 
 
 def test_what_is_not_recorded_cannot_go_backward() -> None:
-    with pytest.raises(GradientError, match="not recorded; nothing .* requires_grad=True"):
+    with pytest.raises(GradientError, match=r"not recorded; nothing .* requires_grad=True"):
         pg.ones(()).backward()
 
 
@@ -209,7 +209,7 @@ def in_threads(count: int, body: Callable[[], None]) -> None:
         try:
             with pg.backend.use_device("null"):
                 body()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(count)]

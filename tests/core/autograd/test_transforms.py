@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ def test_gradients_are_tensors_of_their_own() -> None:
 
 
 @pytest.fixture
-def applied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def applied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the ops whose backward is recorded."""
     names: list[str] = []
     original = engine._walk
@@ -182,7 +182,7 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return original(seeds, inputs, needed, create, *rest)
 
     monkeypatch.setattr(engine, "_walk", walk)
-    yield names
+    return names
 
 
 def test_first_order_is_not_recorded(applied: list[str]) -> None:
@@ -426,7 +426,7 @@ def test_argnums_name_arguments(argnums: Any, message: str) -> None:
 
 
 def test_there_is_something_to_differentiate() -> None:
-    with pytest.raises(GradientError, match="grad: there is no tensor to differentiate .* in args"):
+    with pytest.raises(GradientError, match=r"grad: there is no tensor to differentiate .* in args"):
         grad(lambda x: pg.ones(()))({"a": [], "b": None})
     with pytest.raises(GradientError, match="vjp: there is no tensor"):
         vjp(lambda: pg.ones(()))
@@ -440,7 +440,7 @@ def test_there_is_something_to_differentiate() -> None:
 def test_transforms_take_functions(transform: Any) -> None:
     with pytest.raises(ArgumentError, match=r"takes a function, got Tensor; a result .* \.backward\(\)"):
         transform(pg.ones(()))
-    with pytest.raises(ArgumentError, match="takes a function, got int$"):
+    with pytest.raises(ArgumentError, match=r"takes a function, got int$"):
         transform(3)
 
 
