@@ -1,6 +1,8 @@
 """The kernels, one file a family; each file adds its own to the one table."""
 
+from plugrad_numpy.kernels import activation as activation
 from plugrad_numpy.kernels import creation as creation
+from plugrad_numpy.kernels import drawing as drawing
 from plugrad_numpy.kernels import elementwise as elementwise
 from plugrad_numpy.kernels import indexing as indexing
 from plugrad_numpy.kernels import linear_algebra as linear_algebra
@@ -11,5 +13,6 @@ from plugrad_numpy.kernels import reduction as reduction
 from plugrad_numpy.kernels import scan as scan
 from plugrad_numpy.kernels import searching as searching
 from plugrad_numpy.kernels import selection as selection
+from plugrad_numpy.kernels import softmax as softmax
 from plugrad_numpy.kernels import sorting as sorting
 from plugrad_numpy.kernels._table import table as table

@@ -1,6 +1,7 @@
 """Every op, once. One file a family."""
 
 from plugrad.dispatch.op import Kind, Op, all_ops, op
+from plugrad.ops.activation import *
 from plugrad.ops.arithmetic import *
 from plugrad.ops.arrangement import *
 from plugrad.ops.assignment import *
@@ -9,6 +10,7 @@ from plugrad.ops.broadcasting import *
 from plugrad.ops.casting import *
 from plugrad.ops.comparison import *
 from plugrad.ops.creation import *
+from plugrad.ops.drawing import *
 from plugrad.ops.indexing import *
 from plugrad.ops.linear_algebra import *
 from plugrad.ops.lookup import *
@@ -23,6 +25,7 @@ from plugrad.ops.scan import *
 from plugrad.ops.searching import *
 from plugrad.ops.sets import *
 from plugrad.ops.slicing import *
+from plugrad.ops.softmax import *
 from plugrad.ops.sorting import *
 from plugrad.ops.transcendental import *
 from plugrad.ops.trigonometry import *

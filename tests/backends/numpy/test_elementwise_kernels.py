@@ -1,4 +1,4 @@
-"""Each form of each elementwise kernel: small and cut into blocks, into a given array, into an operand."""
+"""Each form of each elementwise kernel and of the softmax family: small, in blocks, into an array, over an operand."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from plugrad.dispatch.op import Kind, Op
 from plugrad.spec import Device, Spec
 from plugrad_numpy.kernels import table
 from support.oracles import assert_same
-from support.samples import samples_of, stated_ops
+from support.samples import normalized, samples_of, stated_ops
 
 DEVICE = Device("numpy")
-OPS = [op for op in stated_ops() if op.kind is Kind.ELEMENTWISE and op.sampler is not None and op in table]
+LINES = (pg.softmax, pg.log_softmax, pg.logsumexp)
+OPS = [
+    op
+    for op in stated_ops()
+    if (op.kind is Kind.ELEMENTWISE or op in LINES) and op.sampler is not None and op in table
+]
 
 
 def arrays_of(op: Op[..., Any], dtype: str, repeat: int) -> list[tuple[list[Any], dict[str, Any]]]:
@@ -96,7 +101,7 @@ def test_forms_of_a_kernel(op: Op[..., Any], repeat: int, dtype: str) -> None:
     for operands, given in arrays_of(op, dtype, repeat):
         if repeat > 1 and (not isinstance(operands[0], np.ndarray) or operands[0].size < 40_000):
             continue
-        attributes = with_defaults(op, given)
+        attributes = normalized(op, specs_of(operands), with_defaults(op, given))
         out = check(op, operands, attributes)
         if not op.differentiable or not any(
             isinstance(a, np.ndarray) and a.dtype.kind not in "biu" for a in operands
@@ -113,4 +118,4 @@ def test_forms_of_a_kernel(op: Op[..., Any], repeat: int, dtype: str) -> None:
                 vjp.op, [full[o.name] for o in vjp.op.operands], {n: attributes[n] for n in vjp.op.attributes}
             )
             assert result.dtype == ct.dtype
-            assert result.shape == ct.shape
+            assert result.shape == (ct.shape if op.kind is Kind.ELEMENTWISE else followed.shape)

@@ -1,0 +1,230 @@
+"""Activation functions, elementwise. Names, arguments and meaning are those of PyTorch's `torch.nn.functional`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from plugrad.dispatch.op import Autocast, Kind, op
+from plugrad.dispatch.sample import integers, samples, uniform
+from plugrad.dtypes import FLOATING, NUMERIC
+from plugrad.errors import ArgumentError
+from plugrad.ops._rules import like
+from plugrad.ops.arithmetic import abs, maximum, minimum
+from plugrad.ops.comparison import where
+from plugrad.ops.transcendental import exp, expm1, log1p
+from plugrad.ops.trigonometry import tanh
+
+if TYPE_CHECKING:
+    from plugrad.tensor import Tensor
+
+_ROOT_HALF = math.sqrt(0.5)
+_ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
+_CUBE = 0.044715
+
+
+def _number(name: str, *, positive: bool = False) -> Callable[[Any, Any], float]:
+    """The normalizer of an attribute that is a number: a float."""
+
+    def normalize(call: Any, value: Any) -> float:
+        if not isinstance(value, Real) or (positive and not float(value) > 0):
+            takes = "a positive number" if positive else "a number"
+            raise ArgumentError(f"{call.op.name}: {name} takes {takes}, got {value!r}")
+        return float(value)
+
+    return normalize
+
+
+# -- made of pieces ---------------------------------------------------------------------------------------
+
+
+@op(
+    kind=Kind.ELEMENTWISE,
+    infer=like("x"),
+    dtypes=NUMERIC,
+    samples=samples(uniform(-3, 3), integers(-9, 9)),
+)
+def relu(x: Tensor, /) -> Tensor:
+    """The larger of ``x`` and 0, elementwise; NaN stays. The derivative at 0 is 0."""
+    return maximum(x, 0)
+
+
+@relu.defvjp("x")
+def _(ct: Tensor, out: Tensor) -> Tensor:
+    return where(out > 0, ct, 0.0)
+
+
+@op(
+    kind=Kind.ELEMENTWISE,
+    infer=like("x"),
+    dtypes=FLOATING,
+    attributes={"negative_slope": _number("negative_slope")},
+    samples=samples(uniform(-3, 3), uniform(-3, 3, negative_slope=0.25), uniform(-3, 3, negative_slope=-1.5)),
+)
+def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
+    """``x`` where it is positive, else ``negative_slope * x``, elementwise.
+
+    The derivative at 0 is ``negative_slope``.
+    """
+    return where(x > 0, x, x * negative_slope)
+
+
+@leaky_relu.defvjp("x")
+def _(ct: Tensor, x: Tensor, *, negative_slope: float) -> Tensor:
+    return where(x > 0, ct, ct * negative_slope)
+
+
+@op(
+    kind=Kind.ELEMENTWISE,
+    infer=like("x"),
+    dtypes=FLOATING,
+    attributes={"alpha": _number("alpha")},
+    samples=samples(uniform(-3, 3), uniform(-3, 3, alpha=0.5)),
+)
+def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``, elementwise. The derivative at 0 is ``alpha``.
+
+    Source: Clevert, Unterthiner and Hochreiter, arXiv 1511.07289.
+    """
+    return where(x > 0, x, expm1(minimum(x, 0)) * alpha)
+
+
+@elu.defvjp("x")
+def _(ct: Tensor, x: Tensor, *, alpha: float) -> Tensor:
+    return where(x > 0, ct, ct * (exp(minimum(x, 0)) * alpha))
+
+
+# -- made of exponentials ---------------------------------------------------------------------------------
+
+
+@op(kind=Kind.ELEMENTWISE, infer=like("x"), dtypes=FLOATING, samples=uniform(-6, 6))
+def sigmoid(x: Tensor, /) -> Tensor:
+    """The logistic function ``1 / (1 + exp(-x))``, elementwise, without overflow."""
+    e = exp(-abs(x))
+    return where(x < 0, e, 1.0) / (e + 1)
+
+
+@sigmoid.defvjp("x")
+def _(ct: Tensor, out: Tensor) -> Tensor:
+    return ct * (out * (1 - out))
+
+
+@op(kind=Kind.ELEMENTWISE, infer=like("x"), dtypes=FLOATING, samples=uniform(-6, 6))
+def silu(x: Tensor, /) -> Tensor:
+    """``x * sigmoid(x)``, elementwise; NaN at minus infinity.
+
+    Source: Elfwing, Uchibe and Doya, arXiv 1702.03118.
+    """
+    return x * sigmoid(x)
+
+
+@silu.defvjp("x")
+def _(ct: Tensor, x: Tensor) -> Tensor:
+    s = sigmoid(x)
+    return ct * (s * (x * (1 - s) + 1))
+
+
+@op(
+    kind=Kind.ELEMENTWISE,
+    infer=like("x"),
+    dtypes=FLOATING,
+    attributes={"beta": _number("beta", positive=True), "threshold": _number("threshold")},
+    autocast=Autocast.FULL,
+    samples=samples(uniform(-9, 9), uniform(-9, 9, beta=2.5), uniform(-9, 9, threshold=3.0)),
+)
+def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """``log(1 + exp(beta * x)) / beta``, elementwise, without overflow: a smooth `relu`.
+
+    Args:
+        x: any shape, a floating dtype.
+        beta: the sharpness, a positive number.
+        threshold: where ``beta * x`` is above it, the result is ``x`` itself, and the derivative 1.
+
+    Raises:
+        ArgumentError: if ``beta`` is not positive.
+    """
+    scaled = x * beta
+    soft = (maximum(scaled, 0) + log1p(exp(-abs(scaled)))) * (1 / beta)
+    return where(scaled > threshold, x, soft)
+
+
+@softplus.defvjp("x")
+def _(ct: Tensor, x: Tensor, *, beta: float, threshold: float) -> Tensor:
+    scaled = x * beta
+    return where(scaled > threshold, ct, ct * sigmoid(scaled))
+
+
+# -- made of the error function ---------------------------------------------------------------------------
+
+
+@op(
+    kind=Kind.ELEMENTWISE,
+    infer=like("x"),
+    dtypes=FLOATING,
+    primitive=True,
+    expression="erf(x)",
+    samples=uniform(-4, 4),
+)
+def erf(x: Tensor, /) -> Tensor:
+    """The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t**2)`` from 0 to ``x``, elementwise."""
+
+
+@erf.defvjp("x")
+def _(ct: Tensor, x: Tensor) -> Tensor:
+    return ct * (exp(-(x * x)) * (2 / math.sqrt(math.pi)))
+
+
+def _approximation(call: Any, value: Any) -> str:
+    if value not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate takes 'none' or 'tanh', got {value!r}")
+    del call
+    return str(value)
+
+
+@op(
+    kind=Kind.ELEMENTWISE,
+    infer=like("x"),
+    dtypes=FLOATING,
+    attributes={"approximate": _approximation},
+    samples=samples(uniform(-4, 4), uniform(-4, 4, approximate="tanh")),
+)
+def gelu(x: Tensor, /, *, approximate: str = "none") -> Tensor:
+    """``x`` times the probability that a standard normal variable is below it, elementwise; NaN at minus infinity.
+
+    Args:
+        x: any shape, a floating dtype.
+        approximate: ``"none"``, or ``"tanh"`` for
+            ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
+
+    Raises:
+        ArgumentError: if ``approximate`` is neither.
+
+    Source: Hendrycks and Gimpel, arXiv 1606.08415.
+    """
+    if approximate == "tanh":
+        return x * _half_above(tanh(_tanh_argument(x)))
+    return x * _half_above(erf(x * _ROOT_HALF))
+
+
+def _half_above(x: Tensor) -> Tensor:
+    """From [-1, 1] to [0, 1]."""
+    return x * 0.5 + 0.5
+
+
+def _tanh_argument(x: Tensor) -> Tensor:
+    return x * (x * x * (_ROOT_2_OVER_PI * _CUBE) + _ROOT_2_OVER_PI)
+
+
+@gelu.defvjp("x")
+def _(ct: Tensor, x: Tensor, *, approximate: str) -> Tensor:
+    if approximate == "tanh":
+        share = _half_above(tanh(_tanh_argument(x)))
+        slope = x * x * (6 * _ROOT_2_OVER_PI * _CUBE) + 2 * _ROOT_2_OVER_PI
+        return ct * (share + x * slope * share * (1 - share))
+    density = exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return ct * (_half_above(erf(x * _ROOT_HALF)) + x * density)
+
+
+__all__ = ["elu", "erf", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus"]
