@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 
 from plugrad_numpy import _parallel
-from plugrad_numpy.kernels._silent import silent
+from plugrad_numpy.kernels._silent import quietly
 
 Array = Any
 
-BLOCK: Final = 1 << 15
+BLOCK: Final = 1 << 16
 """Elements of a block: with a few operands in float32 it fits the second-level cache of a core."""
 
 PIECE: Final = 1 << 16
@@ -30,7 +30,9 @@ def in_blocks(function: Callable[..., Any], operands: Sequence[Any], result: Arr
     shape = result.shape
     if not shape:
         arrays = (np.ndarray, np.generic)
-        silent(function)(*[a.reshape(1) if isinstance(a, arrays) else a for a in operands], result.reshape(1))
+        quietly(
+            function, *[a.reshape(1) if isinstance(a, arrays) else a for a in operands], result.reshape(1)
+        )
         return result
     flat = result.flags.c_contiguous
     views: list[Any] = []
@@ -51,11 +53,10 @@ def in_blocks(function: Callable[..., Any], operands: Sequence[Any], result: Arr
     width = max(1, target.size // max(1, length))
     step = max(1, BLOCK // width)
 
-    @silent
-    def work(piece: slice) -> None:
+    def fill(piece: slice) -> None:
         for start in range(piece.start, piece.stop, step):
             part = slice(start, min(start + step, piece.stop))
             function(*[v[part] if c else v for v, c in zip(views, cut, strict=True)], target[part])
 
-    _parallel.run(work, _parallel.pieces(length, max(1, PIECE // width)))
+    _parallel.run(lambda piece: quietly(fill, piece), _parallel.pieces(length, max(1, PIECE // width)))
     return result

@@ -31,6 +31,14 @@ def again(error: RuntimeError, function: Callable[..., Any], *args: Any, **kwarg
     return _context.copy().run(function, *args, **kwargs)
 
 
+def quietly(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)`` without warnings."""
+    try:
+        return run(function, *args)
+    except RuntimeError as error:
+        return again(error, function, *args)
+
+
 def silent(function: Function) -> Function:
     """A decorator for a kernel, or for work that is handed to other threads, whose arithmetic may overflow."""
 

@@ -59,12 +59,12 @@ def _(x1: Any, x2: Any, *, into: Array | None = None) -> Array:
 
 @fused(ops.pow)
 def _(x1: Any, x2: Any, into: Array | None) -> Array:
-    quick = _QUICK.get(x2) if type(x2) is int or type(x2) is float else None
-    if quick is not None:
-        return quick(x1, into)
+    if type(x2) is int or type(x2) is float:
+        quick = _QUICK.get(x2)
+        return np.power(x1, x2, into) if quick is None else quick(x1, into)
     power = np.power(x1, x2, into)
     half = np.equal(x2, 0.5)
-    if np.any(half):
+    if half.any():
         # NumPy takes the square root where an inner loop has that one exponent.
         np.copyto(power, _root(np.atleast_1d(np.asarray(x1, power.dtype)), None), where=half)
     return power
