@@ -10,7 +10,9 @@ import plugrad as pg
 class Linear:
     """``x @ weight + bias``, with ``frozen`` among its parameters, which needs no gradient."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: str = "float32", device: str | None = None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, dtype: str = "float32", device: str | None = None
+    ) -> None:
         rng = np.random.default_rng(inputs * 10 + outputs)
 
         def parameter(*shape: int) -> pg.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import plugrad as pg
+from plugrad import random
 from plugrad.autograd import checkpoint, grad, gradcheck, hessian, jvp, value_and_grad
 from plugrad.backend import backend_of, resolve_device
 from plugrad.errors import GradientError
@@ -172,6 +173,29 @@ def test_what_it_rebinds_is_as_it_was_and_is_bound_back() -> None:
     close(x.grad, [6.0 * 3 + 6.0 * 5])
     close(counter, [3.0])
     close(mean, [2.25])
+
+
+def test_random_numbers_are_drawn_again_and_no_others_later() -> None:
+    drawn: list[list[float]] = []
+
+    def f(x: Any) -> Any:
+        mask = random.uniform((4,), dtype="float64")
+        drawn.append(mask.tolist())
+        return x * mask * x
+
+    def step(wrap: bool) -> tuple[list[float], list[float]]:
+        random.manual_seed(3)
+        x = tensor(1.0, 2.0, 3.0, 4.0).requires_grad_()
+        y = checkpoint(lambda x: checkpoint(f, x) * 1.0, x) if wrap else f(x)
+        between = random.uniform((2,)).tolist()
+        pg.sum(y).backward()
+        assert x.grad is not None
+        return x.grad.tolist(), between + random.uniform((2,)).tolist()
+
+    assert step(True) == step(False)
+    # The forward pass, the outer link again, the inner one again; and without checkpoints.
+    assert len(drawn) == 4
+    assert all(d == drawn[0] for d in drawn)
 
 
 def test_nested_checkpoints_rebind_once() -> None:
