@@ -24,11 +24,9 @@ def _accumulator(dtype: Any) -> Any:
     return np.float32 if dtype.is_floating and dtype.itemsize == 2 else dtype.numpy
 
 
-def _reduced(
-    ufunc: Any, x: Array, axis: Axis, dtype: Any, keepdims: bool, into: Array | None, wide: Any = None
-) -> Array:
-    """``ufunc`` over ``axis``, in ``wide`` or the accumulator of ``dtype``, as ``dtype``."""
-    wide = wide or _accumulator(dtype)
+def _reduced(ufunc: Any, x: Array, axis: Axis, dtype: Any, keepdims: bool, into: Array | None) -> Array:
+    """``ufunc`` over ``axis`` as ``dtype``."""
+    wide = _accumulator(dtype)
     if wide == dtype.numpy:
         return ufunc.reduce(x, axis=axis, dtype=wide, keepdims=keepdims, out=into)
     result = ufunc.reduce(x, axis=axis, dtype=wide, keepdims=keepdims)
@@ -101,13 +99,10 @@ _extremum(ops.min, np.minimum)
 @silent
 def _(x: Array, *, axis: Axis, keepdims: bool, into: Array | None = None) -> Array:
     dtype = x.dtype
-    wide = np.float32 if dtype.itemsize == 2 else dtype
+    wide = np.float32 if dtype.itemsize == 2 else dtype.type
     total = np.add.reduce(x, axis=axis, dtype=wide, keepdims=keepdims)
-    count = math.prod(x.shape[i] for i in axis)
-    if count != 1:
-        # NumPy divides a scalar of float64 by a Python float with a warning of its own where that is 0.
-        total = np.divide(total, wide(count) if wide is np.float32 else dtype.type(count))
-    return total.astype(dtype, copy=False) if into is None else given(total, into)
+    mean = np.divide(total, wide(math.prod(x.shape[i] for i in axis)))
+    return mean.astype(dtype, copy=False) if into is None else given(mean, into)
 
 
 @table(ops.mean.vjp_for("x"))
