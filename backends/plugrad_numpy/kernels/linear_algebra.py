@@ -1,23 +1,107 @@
-"""Products of matrices. NumPy's GEMM takes transposed views without a copy."""
+"""Products of matrices. BLAS takes transposed views without a copy."""
 
 from __future__ import annotations
 
-from typing import Any
+from math import prod
+from typing import Any, Final
 
 import numpy as np
-from plugrad import ops
 
+from plugrad import ops
+from plugrad_numpy import _blas
+from plugrad_numpy.kernels._precision import given, is_low, widened
+from plugrad_numpy.kernels._silent import again, run, silent
 from plugrad_numpy.kernels._table import table
 
 Array = Any
 
+_SMALL: Final = 1 << 20
+"""The product of the three sizes up to which nothing but NumPy's own product comes into question."""
+
+
+def taken(x: Array) -> Array:
+    """``x`` as BLAS takes it: a copy where neither of the last two axes has its elements side by side.
+
+    NumPy multiplies such arrays, those of stride 0 among them, without BLAS.
+    """
+    if x.flags.forc:
+        return x
+    down, across = x.strides[-2:]
+    rows, columns = x.shape[-2:]
+    one = x.itemsize
+    if (across == one and down >= columns * one) or (down == one and across >= rows * one):
+        return x
+    return np.ascontiguousarray(x)
+
+
+def product(x1: Array, x2: Array, into: Array | None = None) -> Array:
+    """(..., n, k) by (..., k, m), in float32 for 16-bit floats, to ``into`` where there is one."""
+    if is_low(x1.dtype):
+        return given(product(widened(x1), widened(x2)).astype(x1.dtype), into)
+    if x1.ndim == 2 == x2.ndim:
+        return _blas.matmul(taken(x1), taken(x2), into)
+    if x2.ndim == 2 and x1.flags.c_contiguous and (into is None or into.flags.c_contiguous):
+        # One product, of all rows.
+        shape = (*x1.shape[:-1], x2.shape[1])
+        rows = prod(x1.shape[:-1])
+        flat = None if into is None else into.reshape(rows, x2.shape[1])
+        return _blas.matmul(x1.reshape(rows, x1.shape[-1]), taken(x2), flat).reshape(shape)
+    return _blas.matmul(taken(x1), taken(x2), into)
+
+
+def small(a: Any, b: Any) -> bool:
+    """Whether the specs are of two matrices whose product is best left to NumPy."""
+    return a.ndim == 2 == b.ndim and not is_low(a.dtype.numpy) and a.size * b.shape[1] <= _SMALL
+
+
+def small_product(x1: Array, x2: Array, into: Array | None = None) -> Array:
+    """The product of two matrices, by the shortest way."""
+    if not (x1.flags.forc and x2.flags.forc):
+        x1, x2 = taken(x1), taken(x2)
+    try:
+        return run(np.matmul, x1, x2, into)
+    except RuntimeError as error:
+        return again(error, np.matmul, x1, x2, into)
+
+
+table(ops.matrix_product, when=lambda specs, _: small(*specs))(small_product)
+
 
 @table(ops.matrix_product)
+@silent
 def _(x1: Array, x2: Array, *, into: Array | None = None) -> Array:
-    if x1.dtype.itemsize == 2 and x1.dtype.kind not in "iu":
-        result = np.matmul(x1.astype(np.float32), x2.astype(np.float32)).astype(x1.dtype)
-        if into is None:
-            return result
-        np.copyto(into, result)
-        return into
-    return np.matmul(x1, x2, out=into)
+    return product(x1, x2, into)
+
+
+def summed(x: Array, shape: tuple[int, ...]) -> Array:
+    """``x`` summed down to ``shape``, from which it was broadcast."""
+    extra = x.ndim - len(shape)
+    stretched = (i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
+    return np.add.reduce(x, axis=(*range(extra), *stretched), dtype=x.dtype).reshape(shape)
+
+
+@table(ops.matrix_product.vjp_for("x1"))
+@silent
+def _(ct: Array, x2: Array, *, x1: Any, into: Array | None = None) -> Array:
+    shape = x1.shape
+    if len(shape) == 2 < x2.ndim:
+        terms = prod(x2.shape[:-2]) * x2.shape[-1]
+        ct = np.moveaxis(ct, -2, 0).reshape(shape[0], terms)
+        return product(ct, x2.swapaxes(-1, -2).reshape(terms, shape[1]), into)
+    turned = x2.swapaxes(-1, -2)
+    if ct.shape[:-2] == shape[:-2]:
+        return product(ct, turned, into)
+    return given(summed(product(widened(ct), widened(turned)), shape).astype(ct.dtype, copy=False), into)
+
+
+@table(ops.matrix_product.vjp_for("x2"))
+@silent
+def _(ct: Array, x1: Array, *, x2: Any, into: Array | None = None) -> Array:
+    shape = x2.shape
+    if len(shape) == 2 < x1.ndim:
+        rows = prod(x1.shape[:-1])
+        x1, ct = x1.reshape(rows, shape[0]), ct.reshape(rows, shape[1])
+    turned = x1.swapaxes(-1, -2)
+    if ct.shape[:-2] == shape[:-2]:
+        return product(turned, ct, into)
+    return given(summed(product(widened(turned), widened(ct)), shape).astype(ct.dtype, copy=False), into)
