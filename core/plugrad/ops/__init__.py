@@ -11,6 +11,7 @@ from plugrad.ops.casting import *
 from plugrad.ops.comparison import *
 from plugrad.ops.creation import *
 from plugrad.ops.drawing import *
+from plugrad.ops.einsum import *
 from plugrad.ops.indexing import *
 from plugrad.ops.linear_algebra import *
 from plugrad.ops.lookup import *

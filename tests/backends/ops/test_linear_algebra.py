@@ -150,13 +150,13 @@ def test_matmul_errors(device: str) -> None:
     for a, b in (((2, 3), (2, 3)), ((3,), (2,)), ((2, 3), (2,)), ((3,), (2, 3))):
         with pytest.raises(ShapeError, match=r"matmul: shapes .* do not multiply: takes \(\.\.\., n, k\)"):
             pg.matmul(t(*a), t(*b))
-    with pytest.raises(ShapeError, match="matmul: shapes .* do not broadcast"):
+    with pytest.raises(ShapeError, match=r"matmul: shapes .* do not broadcast"):
         t(2, 2, 3) @ t(4, 3, 2)
-    with pytest.raises(ShapeError, match="matmul: .* at least one axis; multiply"):
+    with pytest.raises(ShapeError, match=r"matmul: .* at least one axis; multiply"):
         t() @ t(2)
     with pytest.raises(DTypeError, match="matmul: x1 is bool; takes int8"):
         pg.matmul(pg.asarray([True], device=device), t(1))
-    with pytest.raises(ShapeError, match="matrix_product: .* do not multiply"):
+    with pytest.raises(ShapeError, match=r"matrix_product: .* do not multiply"):
         ops.matrix_product(t(3), t(3, 2))
 
 
@@ -228,7 +228,7 @@ def test_vecdot_errors(device: str) -> None:
             pg.vecdot(a, b, axis=axis)
     with pytest.raises(ShapeError, match=r"vecdot: axis -1 of shapes \(2, 3\) and \(1,\) differs in size"):
         pg.vecdot(a, b[:1])
-    with pytest.raises(ShapeError, match="vecdot: shapes .* do not broadcast"):
+    with pytest.raises(ShapeError, match=r"vecdot: shapes .* do not broadcast"):
         pg.vecdot(a, pg.zeros((4, 3), device=device))
 
 
