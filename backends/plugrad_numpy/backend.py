@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
 from plugrad.dtypes import ALL, DType, as_dtype
-from plugrad.errors import DTypeError
+from plugrad.errors import ArgumentError, DeviceError, DTypeError, PlugradError
 from plugrad.spec import Device, Shape, Spec
-
 from plugrad_numpy import kernels
 
 Array = np.ndarray[Any, Any]
@@ -50,10 +50,22 @@ class NumPyBackend(Backend):
         return np.shape(array)
 
     def to_dlpack(self, array: Array, **options: Any) -> Any:
-        """A capsule over the array's memory, read-only as tensors are, where the consumer understands it."""
+        """A capsule over the array's memory, read-only as tensors are.
+
+        Consumers before DLPack 1.0 cannot be told so, and get a copy.
+        """
         host = np.asarray(array)
         if host.dtype not in _DLPACK:
             raise DTypeError(f"DLPack: NumPy exports no {host.dtype}; cast it with astype")
+        if (options.get("max_version") or (0, 0))[0] >= 1:
+            host = host.view()
+            host.flags.writeable = False
+        elif options.get("copy") is False:
+            raise ArgumentError(
+                "DLPack: copy=False, but a consumer before DLPack 1.0 could write to what it gets; allow a copy"
+            )
+        else:
+            host = host.copy()
         return host.__dlpack__(**options)
 
     def dlpack_device(self, array: Array) -> tuple[int, int]:
@@ -63,7 +75,12 @@ class NumPyBackend(Backend):
     def from_dlpack(self, exporter: Any, device: Device, copy: bool | None) -> tuple[Array, Shape, DType]:
         """An array over the exporter's memory, or a copy."""
         del device
-        array = np.from_dlpack(exporter)
+        try:
+            array = np.from_dlpack(exporter)
+        except PlugradError:
+            raise
+        except (BufferError, RuntimeError) as error:
+            raise DeviceError(f"from_dlpack: NumPy cannot use this memory: {error}") from error
         if copy:
             array = array.copy()
         return array, array.shape, as_dtype(array.dtype)

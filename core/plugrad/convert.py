@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.record import Function
 from plugrad.dispatch.statement import register
-from plugrad.dtypes import DType, as_dtype, float32
+from plugrad.dtypes import DType, as_dtype, float32, iinfo, int64, promote, promote_scalar
 from plugrad.errors import ArgumentError, DTypeError, ShapeError
 from plugrad.spec import Device, Spec
 
@@ -32,30 +32,32 @@ def asarray(
     """A tensor of ``obj`` (array API `asarray`).
 
     Args:
-        obj: a tensor, a NumPy array or scalar, a Python number, or nested sequences of these, all of one shape.
-        dtype: by default that of ``obj``. Python floats give float32 and ints int64.
+        obj: a tensor, a NumPy array or scalar, a Python number, an object with a buffer, ``__array__`` or
+            ``__dlpack__``, or nested sequences of numbers, arrays and tensors, all of one shape. Gradients flow
+            to tensors in sequences.
+        dtype: by default that of ``obj``. Python floats give float32 and ints int64. Floats go to integers by
+            truncation.
         device: by default that of a tensor, else the current device.
-        copy: None and True may be left out, as values are immutable; False raises where memory would
-            be copied.
+        copy: True gives a tensor of its own; without it a tensor that needs no change is returned as it is. False
+            raises where memory would be copied. Memory of the host always is.
 
     Raises:
         DTypeError: if the elements have no dtype of plugrad.
         ShapeError: if nested sequences are ragged.
-        ArgumentError: if ``copy`` is False and a copy is needed.
+        ArgumentError: if ``copy`` is False and a copy is needed, or a number has no value in the dtype.
     """
     target = None if dtype is None else as_dtype(dtype)
     if isinstance(obj, TensorData):
-        where = obj.spec.device if device is None else resolve_device(device)
-        moved = to_device(obj, where)
-        if target is not None and target is not moved.dtype:
-            moved = register["astype"](moved, target)
-        if copy is False and moved is not obj:
-            raise ArgumentError("asarray: copy=False, but another dtype or device needs a copy")
-        return moved
+        return _of_tensor(obj, target, obj.spec.device if device is None else resolve_device(device), copy)
     if copy is False:
         raise ArgumentError("asarray: copy=False, but values of the host are always copied to a device")
-    host = _host(obj, target)
+    kinds = _kinds(obj)
+    if any(issubclass(k, TensorData) for k in kinds):
+        return _stacked(obj, target, None if device is None else resolve_device(device))
     where = resolve_device(device)
+    if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
+        return _of_tensor(from_dlpack(obj, device=where, copy=True), target, where, None)
+    host = _host(obj, kinds, target)
     own = as_dtype(host.dtype)
     backend = backend_of(where)
     if own not in backend.capabilities(where).dtypes:
@@ -63,52 +65,103 @@ def asarray(
     return wrap(backend.from_host(host, where), Spec(host.shape, own, where))
 
 
-def _host(obj: Any, target: DType | None) -> np.ndarray[Any, Any]:
+def _of_tensor(x: Any, target: DType | None, device: Device, copy: bool | None) -> Tensor:
+    moved = to_device(x, device)
+    out: Tensor = moved if target in (None, moved.dtype) else register["astype"](moved, target)
+    if out is x:
+        return x.clone() if copy else x
+    if copy is False:
+        raise ArgumentError("asarray: copy=False, but another dtype or device needs a copy")
+    return out
+
+
+def _kinds(obj: Any) -> set[type]:
+    """The types of what nested sequences hold, or of ``obj`` itself."""
+    if not isinstance(obj, (list, tuple)):
+        return {type(obj)}
+    kinds = set(map(type, obj))
+    if not any(issubclass(k, (list, tuple)) for k in kinds):
+        return kinds
+    return set().union(*map(_kinds, obj))
+
+
+def _stacked(obj: Any, target: DType | None, device: Device | None) -> Tensor:
+    """Nested sequences with tensors in them, as one tensor."""
+    leaves: list[Any] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for v in value:
+                collect(v)
+        else:
+            leaves.append(value)
+
+    collect(obj)
+    tensors = [x for x in leaves if isinstance(x, TensorData)]
+    if target is None:
+        typed = [as_dtype(x.dtype) for x in leaves if hasattr(x, "dtype")]
+        target = promote(*typed)
+        for number in leaves:
+            if isinstance(number, (bool, int, float)) and not isinstance(number, np.generic):
+                target = promote_scalar(target, type(number))
+    where = tensors[0].spec.device if device is None else device
+
+    def build(value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return asarray(value, dtype=target, device=where)
+        if not value:
+            return asarray([], dtype=target, device=where)
+        parts = [build(v) for v in value]
+        if any(p.shape != parts[0].shape for p in parts):
+            raise ShapeError(_RAGGED)
+        return register["stack"](parts)
+
+    return build(obj)  # type: ignore[no-any-return]
+
+
+_RAGGED: Final = "asarray: the nested sequences are ragged: all of one level must have one length"
+
+
+def _host(obj: Any, kinds: set[type], target: DType | None) -> np.ndarray[Any, Any]:
     """``obj`` as an array of the host, in ``target`` or the dtype that follows."""
-    plain = not isinstance(obj, (np.ndarray, np.generic))
-    if plain and isinstance(obj, (list, tuple)):
-        obj = _nested(obj)
+    if isinstance(obj, np.ma.MaskedArray):
+        raise DTypeError("asarray: a masked array would lose its mask; fill it first")
     try:
         host = np.asarray(obj)
     except ValueError:
-        raise ShapeError(
-            "asarray: the nested sequences are ragged: all of one level must have one length"
-        ) from None
+        raise ShapeError(_RAGGED) from None
+    python = kinds <= _PYTHON
+    integers = python and float not in kinds and bool(kinds)
+    if (host.dtype == object and python) or (integers and host.dtype.kind not in "biu"):
+        raise ArgumentError("asarray: ints lie outside the range of 64 bits")
     if host.dtype == object:
         raise DTypeError(f"asarray: {type(obj).__name__} holds objects that are no numbers")
+    own = as_dtype(host.dtype)
     if target is None:
-        if plain and host.dtype == np.float64 and _python_floats(obj):
-            target = float32
-        else:
-            target = as_dtype(host.dtype)
-    if target.is_integer and host.dtype.kind == "f" and not np.isfinite(host).all():
+        target = own if not python or own.name == "bool" else float32 if own.is_floating else int64
+    if target.is_integer and own.name != "bool":
+        _check_range(host, own, target)
+    if host.dtype == target.numpy:
+        return host
+    with np.errstate(over="ignore", invalid="ignore"):
+        return host.astype(target.numpy)
+
+
+_PYTHON: Final = frozenset((bool, int, float))
+
+
+def _check_range(host: np.ndarray[Any, Any], own: DType, target: DType) -> None:
+    if own.is_floating and not np.isfinite(host).all():
         raise ArgumentError(f"asarray: NaN and infinities have no value in {target}")
-    if target.is_integer and host.dtype.kind in "iu" and host.size:
-        info = np.iinfo(target.numpy)
-        if host.min() < info.min or host.max() > info.max:
-            raise ArgumentError(
-                f"asarray: values lie outside the range of {target}, {info.min} to {info.max}"
-            )
-    return host.astype(target.numpy, copy=False)
-
-
-def _nested(obj: Any) -> Any:
-    """Nested sequences with their tensors brought to the host."""
-    if isinstance(obj, TensorData):
-        return to_host(obj)
-    return [_nested(o) for o in obj] if isinstance(obj, (list, tuple)) else obj
-
-
-def _python_floats(obj: Any) -> bool:
-    """Whether the innermost elements are Python's own numbers, whose dtype is the default one."""
-    while isinstance(obj, (list, tuple)):
-        if not obj:
-            return True
-        kept = [o for o in obj if isinstance(o, (list, tuple, np.ndarray, np.generic))]
-        if any(isinstance(o, (np.ndarray, np.generic)) for o in kept):
-            return False
-        obj = kept[0] if kept else obj[0]
-    return not isinstance(obj, (np.ndarray, np.generic))
+    if not host.size:
+        return
+    info = iinfo(target)
+    # As Python numbers, which compare exactly. A float is truncated.
+    low, high = host.min().item(), host.max().item()
+    if not (low > info.min - 1 and high < info.max + 1):
+        raise ArgumentError(
+            f"asarray: values lie outside the range of {target}, {info.min} to {info.max}: {low} to {high}"
+        )
 
 
 def to_host(x: TensorData) -> np.ndarray[Any, Any]:
@@ -155,15 +208,19 @@ def to_device(x: Any, device: Device) -> Tensor:
 def from_dlpack(x: Any, /, *, device: Device | str | None = None, copy: bool | None = None) -> Tensor:
     """A tensor over the memory of an object with ``__dlpack__`` (array API `from_dlpack`).
 
-    Whoever owns the memory must not write to it while the tensor lives, as a tensor's value is immutable;
-    ``copy=True`` makes one independent of it.
+    Args:
+        x: the object. Whoever owns its memory must not write to it while the tensor lives, as a tensor's value is
+            immutable.
+        device: by default that of a tensor, else the current device.
+        copy: True makes a tensor independent of the memory; False and None share it.
 
     Raises:
-        DTypeError: if the object has no ``__dlpack__``.
+        DTypeError: if the object has no ``__dlpack__``, or its elements no dtype of plugrad.
+        DeviceError: if the memory is not one that the device can use.
     """
     if not hasattr(x, "__dlpack__"):
         raise DTypeError(f"from_dlpack: takes an object with __dlpack__, got {type(x).__name__}")
-    where = resolve_device(device)
+    where = x.spec.device if device is None and isinstance(x, TensorData) else resolve_device(device)
     array, shape, dtype = backend_of(where).from_dlpack(x, where, copy)
     return wrap(array, Spec(shape, dtype, where))
 

@@ -19,6 +19,7 @@ from plugrad.dispatch.record import Leaf
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import DeviceError, DTypeError, GradientError, PlugradError, ShapeError
 from plugrad.spec import Device, Shape
+from plugrad.subscript import contains, getitem, setitem
 
 Axis = int | tuple[int, ...] | None
 
@@ -94,6 +95,32 @@ class Tensor(TensorData):
         if not self.shape:
             raise ShapeError("iteration: a tensor of no axes has nothing to iterate over")
         return (self[i] for i in range(self.shape[0]))
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """What ``key`` selects, with NumPy's meaning: integers, slices, ``...``, None, masks, arrays of integers.
+
+        Raises:
+            AxisError, IndexRangeError, ShapeError, DTypeError: for a key that does not fit; see
+                `plugrad.subscript.getitem`.
+        """
+        return getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Bind this tensor to its value with ``value`` at ``key``; gradients flow to both.
+
+        ``value`` broadcasts and is cast to the dtype of the tensor, but a floating one to no other kind. Where the
+        key names a place several times, the last element stays. What was read from the tensor before keeps
+        its value.
+
+        Raises:
+            GradientError: as `assign`.
+            DTypeError, ShapeError: if the value does not fit; for the key as ``x[key]``.
+        """
+        self.assign(setitem(self, key, value))
+
+    def __contains__(self, value: Any) -> bool:
+        """Whether an element equals ``value``."""
+        return contains(self, value)
 
     def __repr__(self) -> str:
         tail = f", dtype={self.dtype}, device='{self.device}'"
@@ -308,7 +335,7 @@ class Tensor(TensorData):
                 raise DTypeError(
                     f"assign: the tensor is {spec.dtype}, the value {given.dtype}; cast it with astype"
                 )
-        if isinstance(self._node, Leaf):
+        if type(self._node) is Leaf:  # the argument of a transform is bound like any tensor
             if local.modes.recording:
                 raise GradientError(
                     "assign: a leaf that requires a gradient changes under plugrad.no_grad() alone; "

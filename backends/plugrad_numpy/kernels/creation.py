@@ -10,6 +10,7 @@ import numpy as np
 from plugrad import ops
 from plugrad.ops.ranges import range_length
 from plugrad_numpy.kernels._precision import given
+from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
 
 Array = Any
@@ -35,6 +36,7 @@ def _(*, length: int, dtype: Any, device: Any, into: Array | None = None) -> Arr
 
 
 @table(ops.arange)
+@silent
 def _(*, start: Any, stop: Any, step: Any, dtype: Any, device: Any, into: Array | None = None) -> Array:
     del device
     if dtype.is_integer:
@@ -44,6 +46,7 @@ def _(*, start: Any, stop: Any, step: Any, dtype: Any, device: Any, into: Array 
 
 
 @table(ops.linspace)
+@silent
 def _(
     *, start: float, stop: float, num: int, dtype: Any, device: Any, endpoint: bool, into: Array | None = None
 ) -> Array:

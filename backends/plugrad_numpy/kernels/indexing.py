@@ -223,3 +223,21 @@ def _(ct: Array, x: Array, *, weight: Any, padding_idx: int | None, into: Array 
     if padding_idx is not None:
         out[padding_idx] = 0
     return out
+
+
+@table(ops.update_nd, inplace=("x",))
+def _(x: Array, indices: list[Array], value: Array, *, axis: int, into: Array | None = None) -> Array:
+    places = [within("update_nd", index, x.shape[i], i) for i, index in enumerate(indices, axis)]
+    shape = places[0].shape
+    if len(shape) > 1:
+        # Flat, as NumPy writes several axes of indices in the order of their strides, not always the last one last.
+        lead, rest = x.shape[:axis], x.shape[axis + len(places) :]
+        value = np.broadcast_to(value, (*lead, *shape, *rest)).reshape(*lead, math.prod(shape), *rest)
+    if shape:
+        places = [np.ascontiguousarray(place).reshape(-1) for place in places]
+    if into is None:
+        into = np.array(x, order="C")
+    else:
+        np.copyto(into, x)
+    into[(slice(None),) * axis + tuple(places)] = value
+    return into

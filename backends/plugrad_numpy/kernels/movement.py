@@ -94,3 +94,17 @@ def _(ct: Array, *, x: Any, index: int, axis: int, into: Array | None = None) ->
 @table(ops.concatenate)
 def _(arrays: list[Array], *, axis: int, into: Array | None = None) -> Array:
     return np.concatenate(arrays, axis=axis, out=into)
+
+
+def _copied(x: Array, into: Array | None) -> Array:
+    if into is None:
+        return np.array(x, order="C")
+    np.copyto(into, x)
+    return into
+
+
+@table(ops.update_slice, inplace=("x",))
+def _(x: Array, value: Array, *, bounds: Bounds, into: Array | None = None) -> Array:
+    out = _copied(x, into)
+    out[_slices(bounds)] = value
+    return out

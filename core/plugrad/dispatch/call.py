@@ -78,7 +78,10 @@ def operand_key(op: Op[..., Any], operand: Operand, value: Any) -> Any:
     if value is None and operand.optional:
         return None
     if operand.sequence:
-        return tuple(v._key if isinstance(v, TensorData) else _refuse(op, operand, v) for v in value)
+        try:
+            return tuple([v._key for v in value])
+        except AttributeError:
+            return tuple(v._key if isinstance(v, TensorData) else _refuse(op, operand, v) for v in value)
     return _refuse(op, operand, value)
 
 
@@ -98,6 +101,8 @@ def _refuse(op: Op[..., Any], operand: Operand, value: Any) -> Any:
 
 def as_sequence(op: Op[..., Any], name: str, values: Any) -> list[Any]:
     """The tensors of a sequence operand as a list."""
+    if type(values) is list:
+        return values
     if isinstance(values, TensorData) or not isinstance(values, Iterable):
         raise DTypeError(f"{op.name}: {name} takes a sequence of tensors, got {type(values).__name__}")
     return list(values)
@@ -115,12 +120,12 @@ def settle_and_keep(op: Op[..., Any], key: Any, attributes: dict[str, Any]) -> A
 
 _SOURCE: Final = """\
 def __call__(self, {signature}):
-{prepare}    key = ({key} local.modes)
+{prepare}    _key = ({key} local.modes)
     try:
-        run = cache[key]
+        _run = cache[_key]
     except KeyError:
-        run = settle(self, key, dict({attributes}))
-    return run({operands})
+        _run = settle(self, _key, dict({attributes}))
+    return _run({operands})
 """
 
 

@@ -13,6 +13,7 @@ from plugrad.ops.creation import *
 from plugrad.ops.drawing import *
 from plugrad.ops.einsum import *
 from plugrad.ops.indexing import *
+from plugrad.ops.linear import *
 from plugrad.ops.linear_algebra import *
 from plugrad.ops.lookup import *
 from plugrad.ops.movement import *

@@ -32,7 +32,7 @@ def broadcast_arrays(*arrays: Tensor) -> list[Tensor]:
         ShapeError: if their shapes do not broadcast.
     """
     shape = broadcast_shapes("broadcast_arrays", [a.spec.shape for a in arrays])
-    return [a if a.spec.shape == shape else broadcast_to(a, shape) for a in arrays]
+    return [broadcast_to(a, shape) for a in arrays]
 
 
 def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
@@ -147,8 +147,7 @@ def roll(x: Tensor, /, shift: int | Ints, *, axis: int | Ints | None = None) -> 
         axis: one axis or several; one that is named twice is moved twice. None moves in the flattened tensor.
     """
     shape = x.spec.shape
-    if axis is None:
-        x = reshape(x, (x.spec.size,))
+    x = reshape(x, (x.spec.size,) if axis is None else shape)
     for s, a in zip(shift, (0,) if axis is None else axis, strict=True):  # type: ignore[arg-type]  # normalised
         n = x.spec.shape[a]
         k = s % n if n else 0

@@ -233,7 +233,7 @@ def _concat_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@op(promote=("arrays",), samples=_concat_samples)
+@op(samples=_concat_samples)
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
     """The tensors one after the other along ``axis`` (array API `concat`).
 
@@ -259,7 +259,6 @@ def _stack_axis(call: Any, value: Any) -> int:
 
 
 @op(
-    promote=("arrays",),
     attributes={"axis": _stack_axis},
     samples=lambda rng: [
         Sample([rng.standard_normal((2, 3)), rng.standard_normal((2, 3))], axis=1),

@@ -14,7 +14,7 @@ from plugrad.ops._rules import integer
 from plugrad.ops.broadcasting import broadcast_to
 from plugrad.ops.comparison import where
 from plugrad.ops.creation import full, ones_of
-from plugrad.ops.movement import concatenate
+from plugrad.ops.movement import concatenate, reshape
 from plugrad.ops.slicing import WHOLE, scatter_slice, strided_slice
 from plugrad.spec import Spec
 
@@ -113,7 +113,7 @@ def pad(x: Tensor, /, pad_width: Any, mode: str = "constant", value: Scalar = 0)
         if before or after:
             index = np.pad(np.arange(n), (before, after), mode)  # type: ignore[call-overload]
             x = concatenate([_run(x, axis, *run) for run in _runs(index)], axis=axis)
-    return x
+    return reshape(x, x.spec.shape)
 
 
 def _constant(x: Tensor, widths: Pairs, value: Scalar) -> Tensor:
