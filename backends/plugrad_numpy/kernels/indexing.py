@@ -174,7 +174,8 @@ def _(x: Array, indices: list[Array], *, shape: Shape, axis: int, into: Array | 
 def _add_along(name: str, out: Array, indices: Array, updates: Array, axis: int) -> None:
     """Add ``updates`` at ``indices`` along ``axis`` of ``out``, row-major."""
     flat = _flat(_along(name, indices, out.shape, axis), out.shape)
-    flat, updates = np.broadcast_arrays(flat, updates)
+    if flat.shape != updates.shape:
+        flat, updates = np.broadcast_arrays(flat, updates)
     np.add.at(out.reshape(-1), flat.reshape(-1), updates.astype(out.dtype, copy=False).reshape(-1))
 
 

@@ -290,7 +290,7 @@ def _new_axes(call: Any, value: Any) -> tuple[int, ...]:
         Sample(rng.standard_normal(())),
     ],
 )
-def expand_dims(x: Tensor, /, *, axis: int | tuple[int, ...] = 0) -> Tensor:
+def expand_dims(x: Tensor, /, axis: int | tuple[int, ...] = 0) -> Tensor:
     """``x`` with a new axis of size 1 at each position in ``axis``, counted in the result (array API `expand_dims`).
 
     Raises:

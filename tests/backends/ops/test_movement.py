@@ -171,7 +171,7 @@ def test_stack_and_unstack(device: str) -> None:
 def test_new_axes_and_axes_gone(device: str) -> None:
     x = pg.zeros((2, 3), device=device)
     for axis in (-3, -1, 0, 1, 2):
-        assert pg.expand_dims(x, axis=axis).shape == np.expand_dims(x.numpy(), axis).shape
+        assert pg.expand_dims(x, axis).shape == np.expand_dims(x.numpy(), axis).shape
     assert pg.expand_dims(x, axis=(0, -1)).shape == (1, 2, 3, 1)
     assert pg.squeeze(pg.zeros((1, 2, 1), device=device), (0, -1)).shape == (2,)
     assert pg.squeeze(x, ()).shape == (2, 3)
