@@ -11,7 +11,7 @@ import pytest
 
 import plugrad as pg
 from plugrad import random
-from plugrad.autograd import checkpoint, grad, gradcheck, hessian, jvp, value_and_grad
+from plugrad.autograd import checkpoint, custom_vjp, grad, gradcheck, hessian, jvp, value_and_grad
 from plugrad.backend import backend_of, resolve_device
 from plugrad.errors import GradientError
 from plugrad.modes import autocast, no_grad
@@ -56,6 +56,17 @@ def test_backward_reaches_arguments_and_what_else_it_uses() -> None:
     for g, t in zip(got, (x, model.weight, model.bias), strict=True):
         assert t.grad is not None
         close(t.grad, g)
+
+
+def test_one_of_several_results_of_an_op_outside_is_reached_once() -> None:
+    two = custom_vjp(lambda x: (x * 2.0, x * 3.0))
+    two.defvjp(lambda x: ((x * 2.0, x * 3.0), None), lambda _, ct: (2.0 * ct[0] + 3.0 * ct[1],))
+    x = tensor(1.0, 2.0).requires_grad_()
+    a, b = two(x)
+    (pg.sum(checkpoint(lambda a: pg.tanh(a) * x, a)) + pg.sum(b)).backward()
+    assert x.grad is not None
+    t = np.tanh([2.0, 4.0])
+    close(x.grad, 2 * (1 - t**2) * [1.0, 2.0] + t + 3.0)
 
 
 @pytest.mark.parametrize(

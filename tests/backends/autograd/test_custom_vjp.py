@@ -101,6 +101,15 @@ def test_an_argument_passed_through_is_the_argument_to_higher_orders() -> None:
     close(grad(lambda x: pg.sum(once(x)))(x), [2.0])
 
 
+def test_an_argument_passed_through_that_needs_no_gradient_is_constant() -> None:
+    scaled = custom_vjp(lambda x, s: x)
+    scaled.defvjp(lambda x, s: (x, x), lambda x, ct: (None, pg.sum(ct * x)))
+    x, s = tensor(3.0, 4.0), pg.asarray(np.array(1.0))
+    once = grad(lambda s: pg.sum(scaled(x, s)))
+    close(once(s), 7.0)
+    close(grad(once)(s), 0.0)
+
+
 def test_a_backward_made_of_transforms() -> None:
     def inner(x: Any, w: Any) -> Any:
         return pg.tanh(x * w) * x

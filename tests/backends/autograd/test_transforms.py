@@ -11,7 +11,7 @@ import pytest
 
 import plugrad as pg
 from plugrad.autograd import grad, hessian, jacobian, jvp, value_and_grad, vjp
-from plugrad.modes import no_grad
+from plugrad.modes import autocast, no_grad
 from support.owner import Linear
 
 
@@ -115,6 +115,22 @@ def test_broadcast_operands_are_summed() -> None:
     x, y = pg.asarray(A), tensor(1.0, 2.0, 3.0)
     close(grad(lambda y: pg.sum(x * y))(y), A.sum(0))
     close(grad(lambda s: pg.sum(x * s))(2.0), np.float32(A.sum()), 1e-6)
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_backward_computes_in_the_dtypes_of_the_forward_pass(create: bool) -> None:
+    """A forward pass in float32 has a gradient in float32, whatever the modes are by then."""
+    rng = np.random.default_rng(5)
+    a, b = (pg.asarray(rng.standard_normal((3, 3)), dtype="float32").requires_grad_() for _ in range(2))
+    grads = []
+    for mode in (autocast(None), autocast("bfloat16")):
+        y = pg.sum(pg.tanh(a @ b))
+        with mode:
+            y.backward(create_graph=create)
+        assert a.grad is not None
+        grads.append(a.grad.detach().numpy())
+        a.grad = b.grad = None
+    np.testing.assert_array_equal(*grads)
 
 
 # -- nested: no perturbation is confused with another -----------------------------------------------------
