@@ -1,0 +1,72 @@
+"""The fully connected layer: one product of all rows, which bias is added to where it lies."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from plugrad import ops
+from plugrad_numpy.kernels._precision import given, is_low, widened
+from plugrad_numpy.kernels._silent import silent
+from plugrad_numpy.kernels._table import table
+from plugrad_numpy.kernels.linear_algebra import product, small, taken
+
+Array = Any
+
+
+def _rows(x: Array) -> Array:
+    """``x`` (..., n) as (rows, n)."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
+
+
+def _small(specs: Any, attributes: Any) -> bool:
+    del attributes
+    x, weight, _ = specs
+    return small(x, weight)
+
+
+@table(ops.linear, when=_small)
+@silent
+def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None) -> Array:
+    if not (x.flags.forc and weight.flags.forc):
+        x, weight = taken(x), taken(weight)
+    out = np.matmul(x, weight.T, into)
+    if bias is not None:
+        np.add(out, bias, out)
+    return out
+
+
+@table(ops.linear)
+@silent
+def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None) -> Array:
+    shape, dtype = (*x.shape[:-1], weight.shape[0]), x.dtype
+    direct = into is not None and into.flags.c_contiguous and not is_low(dtype)
+    out = product(widened(_rows(x)), widened(weight).T, _rows(into) if direct else None)  # type: ignore[arg-type]
+    if bias is not None:
+        np.add(out, widened(bias), out)
+    return into if direct else given(out.reshape(shape).astype(dtype, copy=False), into)
+
+
+@table(ops.linear.vjp_for("x"))
+@silent
+def _(ct: Array, weight: Array, *, x: Any, into: Array | None = None) -> Array:
+    if ct.ndim == 2:
+        return product(ct, weight, into)
+    return given(product(_rows(ct), weight).reshape(x.shape), into)
+
+
+@table(ops.linear.vjp_for("weight"))
+@silent
+def _(ct: Array, x: Array, *, into: Array | None = None) -> Array:
+    return product(_rows(ct).T, _rows(x), into)
+
+
+@table(ops.linear.vjp_for("bias"))
+@silent
+def _(ct: Array, *, into: Array | None = None) -> Array:
+    dtype = ct.dtype
+    wide = np.float32 if is_low(dtype) else dtype
+    out = np.add.reduce(_rows(ct), axis=0, dtype=wide)
+    return given(out.astype(dtype, copy=False), into)
