@@ -1,0 +1,62 @@
+"""Convolution and its adjoints; see `plugrad_numpy._conv`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plugrad import ops
+from plugrad_numpy import _conv
+from plugrad_numpy.kernels._silent import silent
+from plugrad_numpy.kernels._table import table
+
+Array = Any
+Ints = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+
+
+table(ops.conv)(silent(_conv.conv))
+
+
+@table(ops.conv_transpose)
+@silent
+def _(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: Ints,
+    padding: Pairs,
+    output_padding: Ints,
+    dilation: Ints,
+    groups: int,
+    into: Array | None = None,
+) -> Array:
+    space = (
+        (n - 1) * s - before - after + d * (k - 1) + 1 + rest
+        for n, s, (before, after), d, k, rest in zip(
+            x.shape[2:], stride, padding, dilation, weight.shape[2:], output_padding, strict=True
+        )
+    )
+    shape = (x.shape[0], weight.shape[1] * groups, *space)
+    return _conv.conv_dx(
+        x, weight, shape, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, into=into
+    )
+
+
+@table(ops.conv_weight)
+@silent
+def _(
+    x: Array,
+    y: Array,
+    *,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Pairs,
+    dilation: Ints,
+    groups: int,
+    into: Array | None = None,
+) -> Array:
+    shape = (y.shape[1], x.shape[1] // groups, *kernel_size)
+    return _conv.conv_dw(
+        y, x, shape, stride=stride, padding=padding, dilation=dilation, groups=groups, into=into
+    )
