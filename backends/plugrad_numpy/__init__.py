@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from plugrad.backend.hookspecs import hookimpl
-
 from plugrad_numpy.backend import NumPyBackend
 
 __all__ = ["NumPyBackend", "plugrad_create_backend"]

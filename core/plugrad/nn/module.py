@@ -1,0 +1,472 @@
+"""`Module`: a function with parameters, made of other modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Final, NamedTuple, Self
+
+from plugrad.backend import resolve_device
+from plugrad.convert import asarray
+from plugrad.dispatch.cells import rebind
+from plugrad.dispatch.modes import changed
+from plugrad.dispatch.record import Leaf
+from plugrad.dtypes import DType, as_dtype
+from plugrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError, PlugradError
+from plugrad.spec import Device
+from plugrad.tensor import Tensor
+
+# What a module keeps under a name. The values themselves are ordinary attributes, so that reading one costs
+# nothing; the kind stays where the value is None.
+_PARAMETER: Final = "parameter"
+_BUFFER: Final = "buffer"
+_TEMPORARY: Final = "temporary buffer"
+_MODULE: Final = "module"
+
+
+class LoadReport(NamedTuple):
+    """What `Module.load_state_dict` did not find a counterpart for.
+
+    Attributes:
+        missing: names of the module that the state dict has not.
+        unexpected: names of the state dict that the module has not.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+def Parameter(data: Tensor) -> Tensor:  # noqa: N802 - PyTorch's name
+    """A leaf that requires a gradient, with the value of ``data``: what a module keeps as a parameter.
+
+    To freeze a parameter set ``requires_grad`` of it to False once the module has it.
+
+    Raises:
+        ArgumentError: if ``data`` is no tensor.
+        GradientError: if its dtype is not floating.
+    """
+    if not isinstance(data, Tensor):
+        raise ArgumentError(f"Parameter: takes a tensor, got {type(data).__name__}; wrap it in asarray")
+    return data.detach().requires_grad_()
+
+
+class Module:
+    """A function with parameters, made of other modules.
+
+    A subclass makes its parts in ``__init__`` and uses them in ``forward``; calling the module calls
+    ``forward``::
+
+        class Classifier(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.hidden = nn.Linear(784, 128)
+                self.out = nn.Linear(128, 10)
+
+            def forward(self, x):
+                return self.out(plugrad.relu(self.hidden(x)))
+
+    Assignment registers what is assigned: a module, and a leaf that requires a gradient (`Parameter`), which is a
+    parameter from then on, frozen or not. Other tensors that belong to the state are buffers
+    (`register_buffer`). Names are those of the attributes, joined by dots: ``hidden.weight``.
+
+    Attributes:
+        training: whether the module is in training mode, which layers such as dropout ask for.
+    """
+
+    training: bool
+    _kinds: dict[str, str]
+
+    constants: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes that the repr shows, the first of them without their names; see `extra_repr`."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        # Here and not in __init__, so that a dataclass or a forgotten super().__init__() does no harm.
+        module = super().__new__(cls)
+        module.__dict__["_kinds"] = {}
+        module.__dict__["training"] = True
+        return module
+
+    def __init__(self) -> None:
+        pass
+
+    def _no_forward(self, *_: Any, **__: Any) -> Any:
+        """Raise: a module that can be called has a forward.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no forward: define it, or call a module inside")
+
+    # Of any signature, for the type checker.
+    forward: Callable[..., Any] = _no_forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # -- what it is made of -------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module):
+            self._register(name, value, _MODULE)
+        elif isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            self._register(name, value, _PARAMETER)
+        else:
+            kind = self._kinds.get(name)
+            if kind is not None and value is not None:
+                self._check_kind(name, value, kind)
+            elif isinstance(value, (list, tuple, dict)):
+                self._check_hidden(name, value)
+            object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._kinds.pop(name, None)
+
+    def _register(self, name: str, value: Tensor | Module | None, kind: str) -> None:
+        what = f"{type(self).__name__}: the {kind} {name!r}"
+        if not isinstance(name, str) or not name or "." in name:
+            raise ArgumentError(f"{what} needs another name: one that is not empty and has no dot")
+        if hasattr(Module, name) or (name in self.__dict__ and name in ("training", "_kinds")):
+            raise ArgumentError(f"{what} needs another name: every module has {name!r}")
+        object.__setattr__(self, name, value)
+        self._kinds[name] = kind
+
+    def _check_kind(self, name: str, value: Any, kind: str) -> None:
+        what = f"{type(self).__name__}: {name!r} is a {kind}"
+        if kind == _MODULE:
+            raise ArgumentError(f"{what}, takes a module or None, got {type(value).__name__}; del it first")
+        if not isinstance(value, Tensor):
+            raise ArgumentError(f"{what}, takes a tensor or None, got {type(value).__name__}; del it first")
+        if kind == _PARAMETER:
+            raise ArgumentError(
+                f"{what}, takes a leaf that requires a gradient: assign nn.Parameter(tensor), or change its value "
+                f"with .{name}.assign(tensor) under plugrad.no_grad()"
+            )
+
+    def _check_hidden(self, name: str, value: Any) -> None:
+        """Raise for a container whose modules or parameters would silently not be trained, moved or saved."""
+        for item in value.values() if isinstance(value, dict) else value:
+            hidden = isinstance(item, Module) or (
+                isinstance(item, Tensor) and item.requires_grad and item.is_leaf
+            )
+            if hidden:
+                raise ArgumentError(
+                    f"{type(self).__name__}: modules and parameters in a {type(value).__name__} under {name!r} "
+                    "would not be trained, moved or saved: use nn.ModuleList, nn.ModuleDict or attributes; "
+                    "object.__setattr__ hides them on purpose"
+                )
+
+    def register_parameter(self, name: str, parameter: Tensor | None) -> None:
+        """Keep a leaf as a parameter, frozen where it requires no gradient; None reserves the name.
+
+        Raises:
+            ArgumentError: if the name cannot be one, or ``parameter`` is no tensor.
+            GradientError: if an op made it.
+        """
+        if parameter is not None and not isinstance(parameter, Tensor):
+            raise ArgumentError(f"register_parameter: takes a tensor, got {type(parameter).__name__}")
+        if parameter is not None and not parameter.is_leaf:
+            raise GradientError(f"register_parameter: an op made {name!r}: use nn.Parameter(tensor)")
+        self._register(name, parameter, _PARAMETER)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Keep a tensor that is not learned but moves with the module; None reserves the name.
+
+        Args:
+            name: the attribute.
+            tensor: its value.
+            persistent: whether it is a part of the state dict.
+
+        Raises:
+            ArgumentError: if the name cannot be one, or ``tensor`` is no tensor.
+        """
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise ArgumentError(f"register_buffer: takes a tensor, got {type(tensor).__name__}")
+        self._register(name, tensor, _BUFFER if persistent else _TEMPORARY)
+
+    def register_module(self, name: str, module: Module | None) -> None:
+        """Keep a module under a name, as assignment does; None reserves the name.
+
+        Raises:
+            ArgumentError: if the name cannot be one, or ``module`` is no module.
+        """
+        if module is not None and not isinstance(module, Module):
+            raise ArgumentError(f"register_module: takes a module, got {type(module).__name__}")
+        self._register(name, module, _MODULE)
+
+    add_module = register_module
+
+    def _own(self, *kinds: str) -> Iterator[tuple[str, Any]]:
+        """What this module itself keeps of these kinds."""
+        values = self.__dict__
+        for name, kind in self._kinds.items():
+            if kind in kinds and values[name] is not None:
+                yield name, values[name]
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules that this one is made of, by name."""
+        return self._own(_MODULE)
+
+    def children(self) -> Iterator[Module]:
+        """The modules that this one is made of."""
+        return (m for _, m in self._own(_MODULE))
+
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, by name; one that is reached twice comes once."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if remove_duplicate:
+                if id(module) in seen:
+                    continue
+                seen.add(id(module))
+            yield path, module
+            stack += reversed([(f"{path}.{n}" if path else n, m) for n, m in module.named_children()])
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (m for _, m in self.named_modules())
+
+    def _named(
+        self, kinds: tuple[str, ...], prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Tensor]]:
+        owners = self.named_modules(prefix, remove_duplicate) if recurse else [(prefix, self)]
+        seen: set[int] = set()
+        for path, module in owners:
+            for name, tensor in module._own(*kinds):
+                if remove_duplicate:
+                    if id(tensor) in seen:
+                        continue
+                    seen.add(id(tensor))
+                yield f"{path}.{name}" if path else name, tensor
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The parameters by name.
+
+        Args:
+            prefix: put before every name, with a dot.
+            recurse: those of the modules below too.
+            remove_duplicate: give one that several modules share once, under its first name.
+        """
+        return self._named((_PARAMETER,), prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The parameters, each once."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The buffers by name; the arguments are those of `named_parameters`."""
+        return self._named((_BUFFER, _TEMPORARY), prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The buffers, each once."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def num_parameters(self, trainable: bool = False) -> int:
+        """The number of elements of all parameters; of those that require a gradient, if ``trainable``."""
+        return sum(p.size for p in self.parameters() if p.requires_grad or not trainable)
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of this name; ``""`` is this one.
+
+        Raises:
+            ArgumentError: if there is none.
+        """
+        module = self
+        for part in target.split(".") if target else ():
+            found = module.__dict__.get(part)
+            if not isinstance(found, Module):
+                raise ArgumentError(f"get_submodule: {type(self).__name__} has no module {target!r}")
+            module = found
+        return module
+
+    def __tensors__(self) -> dict[str, Tensor]:
+        """The parameters by name: what `plugrad.tree` says about objects that own tensors."""
+        return dict(self.named_parameters())
+
+    # -- what can be set ----------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, or evaluation mode, of this module and all below; returns this module."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode of this module and all below; returns this module."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Let all parameters require a gradient, or freeze them; returns this module."""
+        for p in self.parameters():
+            p.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self) -> None:
+        """Let go of the gradients of all parameters."""
+        for p in self.parameters():
+            if p.requires_grad:
+                p.grad = None
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call ``fn`` on every module below and then on this one; returns this module."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def to(
+        self,
+        *targets: Device | DType | str,
+        device: Device | str | None = None,
+        dtype: DType | str | None = None,
+    ) -> Self:
+        """Move the parameters and buffers to a device, or cast the floating ones, or both; returns this module.
+
+        The tensors stay the objects that they are, with their gradients: an optimizer made before keeps its
+        parameters. The state that it keeps for them does not move: make the optimizer afterwards.
+
+        Args:
+            targets: a device, a floating dtype, or both.
+            device: the device.
+            dtype: the dtype.
+
+        Raises:
+            DTypeError: if the dtype is not floating, or the device has not the dtype of a tensor.
+            DeviceError: if there is no such device. Nothing has changed then.
+        """
+        place = None if device is None else resolve_device(device)
+        kind = None if dtype is None else as_dtype(dtype)
+        for target in targets:
+            found = _dtype_or_device(target)
+            if isinstance(found, DType):
+                kind = found
+            else:
+                place = found
+        if kind is not None and not kind.is_floating:
+            raise DTypeError(f"{type(self).__name__}.to: takes a floating dtype, got {kind}")
+
+        def moved(t: Tensor) -> Tensor:
+            if kind is not None and t.dtype.is_floating:
+                t = t.astype(kind)
+            return t if place is None else t.to_device(place)
+
+        tensors = [*self.parameters(), *self.buffers()]
+        with changed(recording=False):
+            values = [(t, moved(t), None if t.grad is None else moved(t.grad)) for t in tensors]
+        for t, value, grad in values:
+            if value is not t:
+                _replace(t, value, grad)
+        return self
+
+    # -- its state ----------------------------------------------------------------------------------------
+
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """The values of the parameters and persistent buffers by name, as they are now.
+
+        A tensor that several modules share stands under each of its names, as in PyTorch.
+        """
+        return {name: t.detach() for name, t in self._state(prefix)}
+
+    def _state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        for path, module in self.named_modules(prefix, remove_duplicate=False):
+            for kind in (_PARAMETER, _BUFFER):
+                for name, tensor in module._own(kind):
+                    yield f"{path}.{name}" if path else name, tensor
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadReport:
+        """Take over the values of a state dict, cast to the dtypes and moved to the devices of this module.
+
+        Args:
+            state_dict: tensors, or what `asarray` takes, by name.
+            strict: raise where names have no counterpart. Shapes must fit in any case.
+
+        Returns:
+            The names without a counterpart. A shared tensor is there if one of its names is.
+
+        Raises:
+            CheckpointError: if the names or the shapes do not fit; all that do not are listed, and nothing
+                has changed.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise CheckpointError(
+                f"load_state_dict: takes tensors by name, got {type(state_dict).__name__}; nn.load reads a file"
+            )
+        own = dict(self._state())
+        found = {id(t) for name, t in own.items() if name in state_dict}
+        missing = [name for name, t in own.items() if id(t) not in found]
+        unexpected = [name for name in state_dict if name not in own]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
+        values: list[tuple[Tensor, Tensor]] = []
+        with changed(recording=False):
+            for name, t in own.items():
+                if name in state_dict:
+                    try:
+                        values.append((t, _fitting(t, state_dict[name])))
+                    except PlugradError as error:
+                        problems.append(f"{name}: {error}")
+            if problems:
+                raise CheckpointError(
+                    f"load_state_dict: the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
+                )
+            for t, value in values:
+                t.assign(value)
+        return LoadReport(missing, unexpected)
+
+    # -- how it looks -------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What the repr says of this module beside its name and its modules."""
+        return ""
+
+    def __repr__(self) -> str:
+        own = self.extra_repr()
+        lines = [
+            f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()
+        ]
+        if not lines:
+            return f"{type(self).__name__}({own})"
+        body = "\n  ".join([*own.split("\n"), *lines] if own else lines)
+        return f"{type(self).__name__}(\n  {body}\n)"
+
+
+def _dtype_or_device(target: Any) -> DType | Device:
+    if isinstance(target, Device):
+        return target
+    try:
+        return as_dtype(target)
+    except DTypeError:
+        if not isinstance(target, str):
+            raise
+    return resolve_device(target)
+
+
+def _replace(t: Tensor, value: Tensor, grad: Tensor | None) -> None:
+    """Bind ``t`` to a value of another dtype or device; a leaf stays one, of the new kind."""
+    if t.requires_grad:
+        leaf = Leaf(value.spec)
+        leaf.grad = grad
+        rebind(t, value._array, value.spec.tracked, leaf)
+    else:
+        rebind(t, value._array, value.spec, None)
+
+
+def _fitting(t: Tensor, value: Any) -> Tensor:
+    """``value`` as it is assigned to ``t``."""
+    given = asarray(value, device=value.device if isinstance(value, Tensor) else t.device)
+    if given.shape != t.shape:
+        raise CheckpointError(f"has shape {given.shape}, takes {t.shape}")
+    if given.dtype.is_floating != t.dtype.is_floating:
+        raise CheckpointError(f"is {given.dtype}, takes {t.dtype}")
+    return given.to_device(t.device).astype(t.dtype)
+
+
+__all__ = ["LoadReport", "Module", "Parameter"]
