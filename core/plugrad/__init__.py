@@ -4,6 +4,15 @@ The array functions follow the Python array API standard 2024.12; neural-network
 and argument positions, with ``dim`` spelled ``axis``. `Tensor` has the operators and the most used methods.
 """
 
+from plugrad.autograd import checkpoint as checkpoint
+from plugrad.autograd import custom_vjp as custom_vjp
+from plugrad.autograd import grad as grad
+from plugrad.autograd import gradcheck as gradcheck
+from plugrad.autograd import hessian as hessian
+from plugrad.autograd import jacobian as jacobian
+from plugrad.autograd import jvp as jvp
+from plugrad.autograd import value_and_grad as value_and_grad
+from plugrad.autograd import vjp as vjp
 from plugrad.backend import current_device as current_device
 from plugrad.backend import devices as devices
 from plugrad.backend import use_device as use_device
@@ -28,7 +37,20 @@ from plugrad.dtypes import uint16 as uint16
 from plugrad.dtypes import uint32 as uint32
 from plugrad.dtypes import uint64 as uint64
 from plugrad.errors import PlugradError as PlugradError
+from plugrad.modes import autocast as autocast
+from plugrad.modes import detect_anomaly as detect_anomaly
+from plugrad.modes import enable_grad as enable_grad
+from plugrad.modes import fallback as fallback
+from plugrad.modes import fallback_counts as fallback_counts
+from plugrad.modes import get_matmul_precision as get_matmul_precision
+from plugrad.modes import no_grad as no_grad
+from plugrad.modes import set_matmul_precision as set_matmul_precision
 from plugrad.ops import *
 from plugrad.spec import Device as Device
 from plugrad.tensor import Tensor as Tensor
-from plugrad.version import VERSION as __version__  # noqa: F401
+from plugrad.version import VERSION
+
+from plugrad import random as random  # isort: skip  (after the ops, on which it stands)
+from plugrad.random import manual_seed as manual_seed  # isort: skip
+
+__version__ = VERSION
