@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 PerAxis = int | Sequence[int]
+Padding = int | Sequence[int] | Sequence[tuple[int, int]]
+"""What is around the spatial axes: the same on all sides, one number for each axis, or (before, after) for each."""
 
 
 def spatial(call: Any, x: Spec, name: str = "x") -> int:

@@ -4,7 +4,6 @@ the weight `conv_weight`. The derivatives of each are the other two, so that rul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from plugrad.dispatch.op import Autocast, Kind, op
@@ -14,6 +13,7 @@ from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import integer, size
 from plugrad.ops._windows import (
     Ints,
+    Padding,
     Pairs,
     PerAxis,
     counted,
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from plugrad.tensor import Tensor
-
-Padding = int | Sequence[int] | Sequence[tuple[int, int]]
-"""Zeros around the spatial axes: the same on all sides, one number for each axis, or (before, after) for each."""
 
 _BIASED = ("x", "weight", "bias")
 
