@@ -156,13 +156,13 @@ def make_call(op: Op[..., Any], function: Callable[..., Any]) -> Callable[..., A
             p = p.replace(default=_Name(f"default_{p.name}"))
         parameters.append(p.replace(annotation=p.empty))
         if p.name in operands:
-            scope[f"operand_{p.name}"] = operands[p.name]
+            scope[f"stated_{p.name}"] = operands[p.name]
             if operands[p.name].sequence:
                 prepare += f"    {p.name} = as_sequence(self, {p.name!r}, {p.name})\n"
         elif p.name == "device":
             prepare += "    device = resolve_device(device)\n"
     key = "".join(
-        f"{n}._key if isinstance({n}, TensorData) else operand_key(self, operand_{n}, {n}), "
+        f"{n}._key if isinstance({n}, TensorData) else operand_key(self, stated_{n}, {n}), "
         for n in operands
     ) + "".join(f"attribute_key({n}), " for n in op.attributes)
     source = _SOURCE.format(
