@@ -21,7 +21,7 @@ DIFFERENTIABLE = [op for op in stated_ops() if op.differentiable and op.sampler 
 
 
 def results(op: Op[..., Any], sample: Sample, args: list[Any]) -> list[pg.Tensor]:
-    return [r for r in flat(op(*args, **sample.attributes)) if r.dtype.is_floating]
+    return [r for r in flat(sample.apply(op, args)) if r.dtype.is_floating]
 
 
 def moved(args: list[Any], tangents: list[np.ndarray], step: float) -> list[Any]:

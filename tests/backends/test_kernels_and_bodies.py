@@ -21,7 +21,7 @@ TOLERANCE = {"float64": 1e-11, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-
 @pytest.mark.parametrize("op", SAMPLED, ids=lambda op: op.name)
 def test_results_have_the_specs_of_the_rule(op: Op[..., Any], device: str) -> None:
     for sample in samples_of(op):
-        for result in flat(op(*operands(sample, "float32", device), **sample.attributes)):
+        for result in flat(sample.apply(op, operands(sample, "float32", device))):
             array = backend_of(result.device).to_host(result._array)
             assert array.shape == result.shape, f"{op.name} {sample}"
             assert array.dtype == result.dtype.numpy, f"{op.name} {sample}"
@@ -40,8 +40,8 @@ def test_lower_precision_agrees_with_float64(op: Op[..., Any], dtype: str, devic
             for a in low
         ]
         try:
-            expected = list(flat(op(*high, **sample.attributes)))
-            got = list(flat(op(*low, **sample.attributes)))
+            expected = list(flat(sample.apply(op, high)))
+            got = list(flat(sample.apply(op, low)))
         except DTypeError:
             continue
         for g, e in zip(got, expected, strict=True):
@@ -61,7 +61,7 @@ def test_lower_precision_agrees_with_float64(op: Op[..., Any], dtype: str, devic
 def test_kernel_agrees_with_body(op: Op[..., Any], device: str) -> None:
     for sample in samples_of(op):
         args = operands(sample, "float64", device)
-        out = list(flat(op(*args, **sample.attributes)))
+        out = list(flat(sample.apply(op, args)))
         defaults = {
             name: p.default
             for name, p in __import__("inspect").signature(op.__wrapped__).parameters.items()  # type: ignore[attr-defined]

@@ -144,10 +144,14 @@ def converted(
     if not any(conversions):
         return None
 
+    names = tuple(o.name for o in op.operands)
+    together = op.positional[: len(names)] == names
+
     def run(*operands: Any) -> Any:
-        return op(
-            *(x if c is None else c(x) for x, c in zip(operands, conversions, strict=True)), **attributes
-        )
+        given = [x if c is None else c(x) for x, c in zip(operands, conversions, strict=True)]
+        if together:
+            return op(*given, **attributes)
+        return op(**dict(zip(names, given, strict=True)), **attributes)
 
     return run
 

@@ -23,6 +23,20 @@ class Sample:
         self.operands = operands
         self.attributes = attributes
 
+    def apply(self, op: Callable[..., Any], operands: Sequence[Any]) -> Any:
+        """``op`` applied to ``operands``, made of those of this sample, with its attributes.
+
+        An attribute that stands between operands in the op's signature is given in its place.
+        """
+        given, attributes = list(operands), dict(self.attributes)
+        names = {o.name for o in op.operands}  # type: ignore[attr-defined]
+        args = []
+        for name in op.positional:  # type: ignore[attr-defined]
+            if not given or (name not in names and name not in attributes):
+                break
+            args.append(given.pop(0) if name in names else attributes.pop(name))
+        return op(*args, *given, **attributes)
+
     def __repr__(self) -> str:
         shown = [f"{o.dtype}{list(o.shape)}" if isinstance(o, np.ndarray) else repr(o) for o in self.operands]
         shown += [f"{k}={v!r}" for k, v in self.attributes.items()]
