@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from plugrad.backend import resolve_device
 from plugrad.convert import asarray
@@ -74,9 +74,6 @@ class Module:
 
     training: bool
     _kinds: dict[str, str]
-
-    constants: ClassVar[tuple[str, ...]] = ()
-    """Names of the attributes that the repr shows, the first of them without their names; see `extra_repr`."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         # Here and not in __init__, so that a dataclass or a forgotten super().__init__() does no harm.
@@ -415,7 +412,8 @@ class Module:
                         problems.append(f"{name}: {error}")
             if problems:
                 raise CheckpointError(
-                    f"load_state_dict: the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
+                    f"load_state_dict: the state does not fit {type(self).__name__}:\n  "
+                    + "\n  ".join(problems)
                 )
             for t, value in values:
                 t.assign(value)
@@ -429,9 +427,7 @@ class Module:
 
     def __repr__(self) -> str:
         own = self.extra_repr()
-        lines = [
-            f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()
-        ]
+        lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         if not lines:
             return f"{type(self).__name__}({own})"
         body = "\n  ".join([*own.split("\n"), *lines] if own else lines)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from plugrad.errors import ArgumentError, CheckpointError
-from plugrad.storage import load_tensors, save_tensors
+from plugrad.storage import load_tensors, save_tensors, sync_folder
 from plugrad.tensor import Tensor
 from plugrad.version import VERSION
 
@@ -85,9 +85,9 @@ class CheckpointStore:
                 json.dump({**head, **state}, f, indent=1)
                 f.flush()
                 os.fsync(f.fileno())
-            _sync_folder(temporary)
+            sync_folder(temporary)
             temporary.rename(final)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(f"checkpoint {final}: cannot be written: {error}") from error
@@ -134,13 +134,3 @@ _ADVICE: Final = "remove this checkpoint's folder to go on from the one before"
 def _hash(path: Path) -> str:
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -70,7 +70,9 @@ class ProgressReporter:
         """Print the line of an epoch."""
         if self.rows:
             self.console.print(
-                f"epoch {number:>{self._width}}/{epochs}  {format_row(row)}  {seconds:.1f} s", highlight=False
+                f"epoch {number:>{self._width}}/{epochs}  {format_row(row)}  {seconds:.1f} s",
+                highlight=False,
+                soft_wrap=True,
             )
 
     def note(self, text: str) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,7 @@ class Trainer:
             for metric in self.metrics:
                 metric.reset()
         done = batches.batch if isinstance(batches, DataLoader) and inside else 0
-        steps = len(batches) if hasattr(batches, "__len__") else 0
+        steps = len(batches) if isinstance(batches, Sized) else 0
         reporter.epoch(self.epoch + 1, epochs, steps, done)
         for callback in callbacks:
             callback.on_epoch_begin(self)

@@ -43,4 +43,5 @@ def curve(settings: Settings) -> None:
         settings.console.print(
             f"width {width:>3}: root mean square error {error:.4f}  {'#' * max(1, round(60 * error))}",
             highlight=False,
+            soft_wrap=True,
         )

@@ -71,7 +71,10 @@ def digits(settings: Settings) -> None:
         f"{result['accuracy']:.2%} of {len(held_back)} held-back digits are read right, after "
         f"{trainer.epoch} epochs and {time.monotonic() - started:.1f} s on {settings.device}",
         highlight=False,
+        soft_wrap=True,
     )
     settings.console.print(
-        f"checkpoint: {store.latest()}; plugrad train digits --resume goes on from it", highlight=False
+        f"checkpoint: {store.latest()}; plugrad train digits --resume goes on from it",
+        highlight=False,
+        soft_wrap=True,
     )

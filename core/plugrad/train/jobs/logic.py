@@ -36,6 +36,7 @@ def logic(settings: Settings) -> None:
             f"{name.upper():>4}: {epochs} epochs, loss {result['loss']:.4f}, "
             f"accuracy {result['accuracy']:.0%}",
             highlight=False,
+            soft_wrap=True,
         )
         print_answers(settings, model, batches)
 
@@ -48,5 +49,7 @@ def print_answers(settings: Settings, model: nn.Module, batches: data.DataLoader
             for row, answer, truth in zip(x.tolist(), answers.tolist(), target.tolist(), strict=True):
                 given = ", ".join(f"{v:.0f}" for v in row)
                 settings.console.print(
-                    f"      ({given}) -> {answer[0]:.3f}, should be {truth[0]:.0f}", highlight=False
+                    f"      ({given}) -> {answer[0]:.3f}, should be {truth[0]:.0f}",
+                    highlight=False,
+                    soft_wrap=True,
                 )

@@ -32,5 +32,6 @@ def xor(settings: Settings) -> None:
     settings.console.print(
         f" XOR: {epochs} epochs, loss {result['loss']:.4f}, accuracy {result['accuracy']:.0%}",
         highlight=False,
+        soft_wrap=True,
     )
     print_answers(settings, model, batches)
