@@ -251,7 +251,7 @@ def finfo(type: Any, /) -> FloatInfo:
     dtype = as_dtype(getattr(type, "dtype", type))
     if not dtype.is_floating:
         raise DTypeError(f"finfo: got {dtype}, takes a floating dtype; iinfo serves integers")
-    info = ml_dtypes.finfo(dtype.numpy)
+    info = ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]
     return FloatInfo(
         info.bits, float(info.eps), float(info.max), float(info.min), float(info.smallest_normal), dtype
     )

@@ -34,6 +34,7 @@ class Device:
     index: int
 
     def __new__(cls, name: str, index: int = 0) -> Device:
+        """The device of this name and index."""
         device = cls._known.get((name, index))
         if device is None:
             with _lock:
@@ -98,6 +99,7 @@ class Spec:
     tracked: Tracked
 
     def __new__(cls, shape: Shape, dtype: DType, device: Device) -> Spec:
+        """The spec of these."""
         spec = cls._known.get((shape, dtype, device))
         if spec is None:
             with _lock:

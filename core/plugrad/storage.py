@@ -94,7 +94,7 @@ def load_tensors(
             "safetensors.torch.save_file"
         )
     try:
-        parts = dict(safetensors.deserialize(content))
+        parts = dict(safetensors.deserialize(content))  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{file} is no safetensors file, or is damaged: {error}") from error
     del content

@@ -46,8 +46,8 @@ class Sequential(_Numbered):
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             super().__init__(())
-            for name, module in modules[0].items():
-                self.register_module(name, module)
+            for name, named in modules[0].items():
+                self.register_module(name, named)
             return
         for i, module in enumerate(modules):
             if not isinstance(module, Module):

@@ -76,6 +76,7 @@ class Module:
     _kinds: dict[str, str]
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
+        """A module that has registered nothing yet."""
         # Here and not in __init__, so that a dataclass or a forgotten super().__init__() does no harm.
         module = super().__new__(cls)
         module.__dict__["_kinds"] = {}
@@ -97,6 +98,7 @@ class Module:
     forward: Callable[..., Any] = _no_forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What ``forward`` gives."""
         return self.forward(*args, **kwargs)
 
     # -- what it is made of -------------------------------------------------------------------------------
