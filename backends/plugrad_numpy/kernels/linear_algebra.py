@@ -75,6 +75,8 @@ def _(x1: Array, x2: Array, *, into: Array | None = None) -> Array:
 
 def summed(x: Array, shape: tuple[int, ...]) -> Array:
     """``x`` summed down to ``shape``, from which it was broadcast."""
+    if x.shape == shape:
+        return x
     extra = x.ndim - len(shape)
     stretched = (i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
     return np.add.reduce(x, axis=(*range(extra), *stretched), dtype=x.dtype).reshape(shape)
