@@ -5,11 +5,13 @@ from plugrad_numpy.kernels import attention as attention
 from plugrad_numpy.kernels import channel_normalization as channel_normalization
 from plugrad_numpy.kernels import convolution as convolution
 from plugrad_numpy.kernels import creation as creation
+from plugrad_numpy.kernels import cross_entropy as cross_entropy
 from plugrad_numpy.kernels import drawing as drawing
 from plugrad_numpy.kernels import elementwise as elementwise
 from plugrad_numpy.kernels import indexing as indexing
 from plugrad_numpy.kernels import linear as linear
 from plugrad_numpy.kernels import linear_algebra as linear_algebra
+from plugrad_numpy.kernels import loss as loss
 from plugrad_numpy.kernels import movement as movement
 from plugrad_numpy.kernels import normalization as normalization
 from plugrad_numpy.kernels import optimizer as optimizer

@@ -13,6 +13,7 @@ from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops.broadcasting import sum
+from plugrad.ops.casting import widen
 from plugrad.ops.movement import reshape
 from plugrad.ops.normalization import (
     AFFINE,
@@ -22,7 +23,6 @@ from plugrad.ops.normalization import (
     eps_value,
     per_channel,
     statistics,
-    widen,
 )
 from plugrad.ops.reduction import mean
 from plugrad.ops.transcendental import sqrt

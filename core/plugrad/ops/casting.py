@@ -9,6 +9,7 @@ from plugrad.dispatch.op import Kind, Scalar, op
 from plugrad.dispatch.sample import Sample, uniform
 from plugrad.dtypes import DType, as_dtype, promote, promote_scalar
 from plugrad.errors import DTypeError
+from plugrad.ops._rules import widened
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def astype(x: Tensor, dtype: DType | str) -> Tensor:
 @astype.defvjp("x")
 def _(ct: Tensor, x: Spec) -> Tensor:
     return astype(ct, x.dtype) if x.dtype.is_floating else ct
+
+
+def widen(x: Tensor) -> Tensor:
+    """``x``, in float32 where it is a 16-bit float: what bodies compute in that would lose too much in 16 bits."""
+    return x.astype(widened(x.spec.dtype))
 
 
 def result_type(*arrays_and_dtypes: Tensor | DType | str | Scalar) -> DType:

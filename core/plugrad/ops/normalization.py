@@ -14,6 +14,7 @@ from plugrad.dtypes import FLOATING, finfo
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import integer, size, widened
 from plugrad.ops.broadcasting import sum
+from plugrad.ops.casting import widen
 from plugrad.ops.movement import reshape
 from plugrad.ops.reduction import mean
 from plugrad.ops.transcendental import sqrt
@@ -67,11 +68,6 @@ def statistics(spec: Spec, shape: Shape) -> Spec:
 def _axes(x: Spec, shape: Shape) -> tuple[int, ...]:
     """The last axes, those of ``shape``."""
     return tuple(range(x.ndim - len(shape), x.ndim))
-
-
-def widen(x: Tensor) -> Tensor:
-    """``x``, a 16-bit float as float32."""
-    return x.astype(widened(x.spec.dtype))
 
 
 def _reciprocal_deviation(centred: Tensor, axis: int | tuple[int, ...], eps: float) -> Tensor:
