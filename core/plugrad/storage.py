@@ -69,9 +69,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) ->
     sync_folder(target.parent)
 
 
-def load_tensors(
-    path: str | os.PathLike[str], *, device: Device | str | None = None
-) -> dict[str, Tensor]:
+def load_tensors(path: str | os.PathLike[str], *, device: Device | str | None = None) -> dict[str, Tensor]:
     """The tensors in a file, by name.
 
     Args:

@@ -19,7 +19,7 @@ from plugrad.dispatch.statement import all_ops
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs" / "reference").glob("*.md"))
 DOCUMENTED = set(re.findall(r"^::: (plugrad[\w.]*)", REFERENCE, re.MULTILINE))
-USER_PACKAGES = ("plugrad", "plugrad.nn", "plugrad.nn.init", "plugrad.optim", "plugrad.data", "plugrad.train")
+USER_PACKAGES = ("plugrad", "plugrad.nn", "plugrad.optim", "plugrad.data", "plugrad.train")
 
 
 def modules() -> Iterator[ModuleType]:

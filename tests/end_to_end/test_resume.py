@@ -104,7 +104,9 @@ def test_a_damaged_checkpoint_is_named_and_changes_nothing(tmp_path: Path) -> No
     file.write_bytes(bytes(content))
     again, more = small(seed=1)
     before = {k: t.numpy().copy() for k, t in again.model.state_dict().items()}
-    with pytest.raises(pg.PlugradError, match=r"tensors.safetensors is damaged.*remove this checkpoint's folder"):
+    with pytest.raises(
+        pg.PlugradError, match=r"tensors.safetensors is damaged.*remove this checkpoint's folder"
+    ):
         again.fit(more, 3, checkpoint=tmp_path, resume=True, progress=False)
     for key, value in again.model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[key])

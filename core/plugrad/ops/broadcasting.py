@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from plugrad import dtypes
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import Sample
-from plugrad.spec import broadcast_shapes
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import ShapeError
 from plugrad.ops._rules import AXES, reduced, reduced_shape, shape_value
-from plugrad.spec import Shape, Spec
+from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +116,13 @@ def _(ct: Tensor, x: Spec, *, axis: tuple[int, ...]) -> Tensor:
     return broadcast_to(kept, x.shape)
 
 
-@op()
+@op(
+    samples=lambda rng: [
+        Sample(rng.standard_normal((2, 3, 4)), shape=(3, 1)),
+        Sample(rng.standard_normal((2, 3)), shape=(2, 3)),
+        Sample(rng.standard_normal((2,)), shape=()),
+    ]
+)
 def sum_to(x: Tensor, /, shape: Shape) -> Tensor:
     """``x`` summed down to ``shape``, from which it was broadcast: the adjoint of `broadcast_to`."""
     extra = x.ndim - len(shape)

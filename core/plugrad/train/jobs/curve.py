@@ -11,15 +11,15 @@ from plugrad.train.jobs.settings import Settings
 from plugrad.train.progress import ProgressReporter
 from plugrad.train.trainer import Trainer
 
-WIDTHS = (2, 8, 32, 128)
+WIDTHS = (1, 3, 8, 32)
 
 
 def curve(settings: Settings) -> None:
     """Train networks of growing width on one function, and print their errors."""
-    samples = data.curve(lambda x: np.sin(3 * x) + 0.3 * np.cos(9 * x), 256, -2.0, 2.0)
-    settings.console.print("approximating sin(3x) + 0.3 cos(9x) on [-2, 2] with one hidden layer")
+    samples = data.curve(lambda x: np.sin(2 * x) + 0.5 * x, 256, -3.0, 3.0)
+    settings.console.print("approximating sin(2x) + x / 2 on [-3, 3] with one hidden layer")
     for width in WIDTHS:
-        epochs = settings.begin(150)
+        epochs = settings.begin(200)
         batches = data.DataLoader(
             samples, batch_size=32, shuffle=True, seed=settings.seed, device=settings.device
         )
@@ -29,7 +29,7 @@ def curve(settings: Settings) -> None:
             nn.Tanh(),
             nn.Linear(width, 1, device=settings.device),
         )
-        optimizer = optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.0)
+        optimizer = optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.0)
         schedule = optim.CosineAnnealingLR(optimizer, T_max=max(epochs, 1))
         trainer = Trainer(model, nn.MSELoss(), optimizer, schedule=schedule)
         trainer.fit(
