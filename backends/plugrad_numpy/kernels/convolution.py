@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from plugrad import ops
 from plugrad_numpy import _conv
+from plugrad_numpy.kernels._precision import given, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
+from plugrad_numpy.kernels.linear_algebra import column_sums
 
 Array = Any
 Ints = tuple[int, ...]
@@ -60,3 +65,51 @@ def _(
     return _conv.conv_dw(
         y, x, shape, stride=stride, padding=padding, dilation=dilation, groups=groups, into=into
     )
+
+
+@table(ops.conv.vjp_for("x"))
+@silent
+def _(
+    ct: Array,
+    weight: Array,
+    *,
+    x: Any,
+    stride: Ints,
+    padding: Pairs,
+    dilation: Ints,
+    groups: int,
+    into: Array | None = None,
+) -> Array:
+    return _conv.conv_dx(
+        ct, weight, x.shape, stride=stride, padding=padding, dilation=dilation, groups=groups, into=into
+    )
+
+
+@table(ops.conv.vjp_for("weight"))
+@silent
+def _(
+    ct: Array,
+    x: Array,
+    *,
+    weight: Any,
+    stride: Ints,
+    padding: Pairs,
+    dilation: Ints,
+    groups: int,
+    into: Array | None = None,
+) -> Array:
+    return _conv.conv_dw(
+        ct, x, weight.shape, stride=stride, padding=padding, dilation=dilation, groups=groups, into=into
+    )
+
+
+@table(ops.conv.vjp_for("bias"), ops.conv_transpose.vjp_for("bias"))
+@silent
+def _(ct: Array, *, into: Array | None = None) -> Array:
+    wide = widened(ct)
+    last = wide.transpose(0, *range(2, wide.ndim), 1)
+    if last.flags.c_contiguous:
+        out = column_sums(last.reshape(prod(last.shape[:-1]), last.shape[-1]))
+    else:
+        out = np.add.reduce(wide, axis=(0, *range(2, wide.ndim)))
+    return given(out.astype(ct.dtype, copy=False), into)

@@ -11,7 +11,7 @@ from plugrad import ops
 from plugrad_numpy.kernels._precision import given, is_low, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels.linear_algebra import product, small, taken
+from plugrad_numpy.kernels.linear_algebra import column_sums, product, small, taken
 
 Array = Any
 
@@ -66,7 +66,4 @@ def _(ct: Array, x: Array, *, into: Array | None = None) -> Array:
 @table(ops.linear.vjp_for("bias"))
 @silent
 def _(ct: Array, *, into: Array | None = None) -> Array:
-    dtype = ct.dtype
-    wide = np.float32 if is_low(dtype) else dtype
-    out = np.add.reduce(_rows(ct), axis=0, dtype=wide)
-    return given(out.astype(dtype, copy=False), into)
+    return given(column_sums(widened(_rows(ct))).astype(ct.dtype, copy=False), into)

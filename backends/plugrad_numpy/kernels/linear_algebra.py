@@ -82,6 +82,11 @@ def summed(x: Array, shape: tuple[int, ...]) -> Array:
     return np.add.reduce(x, axis=(*range(extra), *stretched), dtype=x.dtype).reshape(shape)
 
 
+def column_sums(x: Array) -> Array:
+    """The sums over the rows of a matrix, as a product with ones: NumPy's own sum takes five to ten times as long."""
+    return np.matmul(np.ones(len(x), x.dtype), taken(x))
+
+
 @table(ops.matrix_product.vjp_for("x1"))
 @silent
 def _(ct: Array, x2: Array, *, x1: Any, into: Array | None = None) -> Array:
