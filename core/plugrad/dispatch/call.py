@@ -162,8 +162,7 @@ def make_call(op: Op[..., Any], function: Callable[..., Any]) -> Callable[..., A
         elif p.name == "device":
             prepare += "    device = resolve_device(device)\n"
     key = "".join(
-        f"{n}._key if isinstance({n}, TensorData) else operand_key(self, stated_{n}, {n}), "
-        for n in operands
+        f"{n}._key if isinstance({n}, TensorData) else operand_key(self, stated_{n}, {n}), " for n in operands
     ) + "".join(f"attribute_key({n}), " for n in op.attributes)
     source = _SOURCE.format(
         signature=str(inspect.Signature(parameters))[1:-1],
