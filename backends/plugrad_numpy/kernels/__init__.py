@@ -7,6 +7,7 @@ from plugrad_numpy.kernels import convolution as convolution
 from plugrad_numpy.kernels import creation as creation
 from plugrad_numpy.kernels import cross_entropy as cross_entropy
 from plugrad_numpy.kernels import drawing as drawing
+from plugrad_numpy.kernels import dropout as dropout
 from plugrad_numpy.kernels import elementwise as elementwise
 from plugrad_numpy.kernels import indexing as indexing
 from plugrad_numpy.kernels import linear as linear
