@@ -100,11 +100,12 @@ def _convolved(call: Any) -> Spec:
 
 
 def _remainder(call: Any, value: Any) -> Ints:
-    """``output_padding``, less than the stride: then the sizes of `conv` lead back to those of ``x``."""
+    """``output_padding``, less than the stride or the dilation."""
     sizes = several(call, "output_padding", value, spatial(call, call.x), 0)
-    if any(n >= s for n, s in zip(sizes, call.stride, strict=True)):
+    if any(n >= max(s, d) for n, s, d in zip(sizes, call.stride, call.dilation, strict=True)):
         raise ArgumentError(
-            f"conv_transpose: output_padding {sizes} takes less than the stride {call.stride}; pad the result for more"
+            f"conv_transpose: output_padding {sizes} takes less than the stride {call.stride} or the dilation "
+            f"{call.dilation}; pad the result for more"
         )
     return sizes
 
@@ -202,6 +203,7 @@ def _transpose_samples(rng: np.random.Generator) -> list[Sample]:
         sample((2, 3, 2, 3), (3, 1, 2, 2), stride=3, padding=((1, 0), (2, 2)), groups=3),
         sample((1, 2, 2, 3, 2), (2, 2, 2, 2, 2), stride=(1, 2, 2), output_padding=(0, 1, 0)),
         sample((0, 2, 4), (2, 3, 2)),
+        sample((2, 3, 4), (3, 2, 2), stride=2, dilation=5, output_padding=3),
         Sample(rng.standard_normal((1, 2, 3)), rng.standard_normal((2, 2, 2)), stride=4, padding=2),
     ]
 
@@ -320,7 +322,8 @@ def conv_transpose(
         bias: (O,), or None for none.
         stride: of that `conv`; an integer, or one for each spatial axis.
         padding: of that `conv`: an integer, one for each spatial axis, or (before, after) for each.
-        output_padding: how many elements at the end the windows of that `conv` do not reach; less than the stride.
+        output_padding: how many elements the result has more than the windows of that `conv` need; less than the
+            stride or the dilation.
         dilation: of that `conv`.
         groups: of that `conv`.
 
@@ -330,7 +333,7 @@ def conv_transpose(
     Raises:
         ShapeError: if the shapes do not fit together, ``groups`` does not divide the channels, or nothing is left.
         ArgumentError: for a stride, dilation or groups below 1, a negative padding, or an ``output_padding``
-            that is not less than the stride.
+            that is not less than the stride or the dilation.
 
     A kernel receives the attributes as that of `conv` does. 16-bit floats accumulate in float32.
     """
@@ -440,14 +443,29 @@ def _(ct: Tensor) -> Tensor:
 
 
 @conv_transpose.defvjp("x")
-def _(ct: Tensor, weight: Tensor, *, stride: Ints, padding: Pairs, dilation: Ints, groups: int) -> Tensor:
-    return conv(ct, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+def _(
+    ct: Tensor, x: Spec, weight: Tensor, *, stride: Ints, padding: Pairs, dilation: Ints, groups: int
+) -> Tensor:
+    seen = conv(ct, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if seen.shape == x.shape:
+        return seen
+    # An output_padding of the stride or more leaves room for windows that made nothing of the result.
+    return strided_slice(seen, tuple((0, n, 1) for n in x.shape))
 
 
 @conv_transpose.defvjp("weight")
 def _(
-    ct: Tensor, x: Tensor, weight: Spec, *, stride: Ints, padding: Pairs, dilation: Ints, groups: int
+    ct: Tensor,
+    x: Tensor,
+    weight: Spec,
+    *,
+    stride: Ints,
+    padding: Pairs,
+    output_padding: Ints,
+    dilation: Ints,
+    groups: int,
 ) -> Tensor:
+    x = padded(x, tuple((0, rest // s) for rest, s in zip(output_padding, stride, strict=True)))
     size = weight.shape[2:]
     return conv_weight(
         ct, x, kernel_size=size, stride=stride, padding=padding, dilation=dilation, groups=groups

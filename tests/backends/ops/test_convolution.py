@@ -79,7 +79,8 @@ def direct(x: np.ndarray, weight: np.ndarray, attributes: dict[str, Any]) -> np.
 
 def adjoint(x: Any, weight: np.ndarray, ct: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
     """The adjoint of `direct` in its data of shape ``x``: each product goes back to where its factor came from."""
-    stride, padding, dilation, groups, space = geometry(x, weight.shape, attributes)
+    stride, padding, dilation, groups, _ = geometry(x, weight.shape, attributes)
+    space = ct.shape[2:]
     around = np.zeros((*x[:2], *(a + n + b for n, (a, b) in zip(x[2:], padding, strict=True))))
     outs, inner, *kernel = weight.shape
     for o, c in product(range(outs), range(inner)):
@@ -92,7 +93,8 @@ def adjoint(x: Any, weight: np.ndarray, ct: np.ndarray, attributes: dict[str, An
 
 def weighted(x: np.ndarray, weight: Any, ct: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
     """The adjoint of `direct` in its weight of shape ``weight``."""
-    stride, padding, dilation, groups, space = geometry(x.shape, weight, attributes)
+    stride, padding, dilation, groups, _ = geometry(x.shape, weight, attributes)
+    space = ct.shape[2:]
     around = np.pad(x, ((0, 0), (0, 0), *padding))
     outs, inner, *kernel = weight
     dw = np.zeros(weight)
@@ -211,6 +213,12 @@ def test_same_and_valid(size: int, kernel: int, dilation: int, device: str) -> N
         ),
         ((1, 2, 2, 3, 2), (2, 3, 2, 2, 3), {"stride": 2, "padding": (1, 0, 1), "output_padding": 1}),
         ((1, 2, 3), (2, 2, 2), {"stride": 4, "padding": 3}),
+        ((2, 3, 4), (3, 2, 2), {"dilation": 3, "output_padding": 2}),
+        (
+            (2, 3, 4, 3),
+            (3, 2, 2, 3),
+            {"stride": (2, 1), "dilation": (4, 3), "padding": 1, "output_padding": (3, 2)},
+        ),
         ((0, 2, 3), (2, 2, 2), {}),
     ],
 )
@@ -239,7 +247,7 @@ def test_conv_transpose(shape: Any, weight_shape: Any, attributes: Any, dtype: s
     ct = tensor(rng.standard_normal(target), dtype, device)
     out.backward(ct)
     (g,) = wide(ct)
-    close(x.grad, direct(g, hw, plain), dtype)
+    close(x.grad, direct(g, hw, plain)[tuple(map(slice, shape))], dtype)
     close(weight.grad, weighted(g, weight_shape, hx, plain), dtype)
     close(bias.grad, g.sum((0, *range(2, g.ndim))), dtype)
 
@@ -352,6 +360,7 @@ def test_conv_errors(x: Any, weight: Any, attributes: Any, error: Any, message: 
         ((2, 3, 5), (3, 3, 3, 3), {}, ShapeError, "kernel of 1 axes"),
         ((2, 3, 2), (3, 3, 3), {"padding": 2}, ShapeError, r"leaves nothing of the result: .* \(0,\)"),
         ((2, 3, 5), (3, 3, 3), {"stride": 2, "output_padding": 2}, ArgumentError, "less than the stride"),
+        ((2, 3, 5), (3, 3, 3), {"dilation": 2, "output_padding": 2}, ArgumentError, "or the dilation"),
         ((2, 3, 5), (3, 3, 3), {"output_padding": -1}, ArgumentError, "integer of at least 0"),
         ((2, 3, 5), (3, 3, 3), {"padding": "same"}, ArgumentError, "padding takes an integer"),
     ],
