@@ -13,7 +13,7 @@ from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
 from plugrad.dtypes import ALL, DType, as_dtype
 from plugrad.errors import ArgumentError, DeviceError, DTypeError, PlugradError
 from plugrad.spec import Device, Shape, Spec
-from plugrad_numpy import kernels
+from plugrad_numpy import _blas, kernels
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +26,8 @@ class NumPyBackend(Backend):
 
     def devices(self) -> Sequence[DeviceInfo]:
         """The host."""
-        return [DeviceInfo(f"{_processor()}, NumPy {np.__version__}")]
+        kernels, hint = _blas.describe()
+        return [DeviceInfo(f"{_processor()}, NumPy {np.__version__}, {kernels}", hint)]
 
     def capabilities(self, device: Device) -> Capabilities:
         """Everything: NumPy broadcasts, takes scalars, and is the host's own memory."""

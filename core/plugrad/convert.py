@@ -16,7 +16,7 @@ from plugrad.errors import ArgumentError, DTypeError, ShapeError
 from plugrad.spec import Device, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from plugrad.tensor import Tensor
 
@@ -85,18 +85,18 @@ def _kinds(obj: Any) -> set[type]:
     return set().union(*map(_kinds, obj))
 
 
+def _leaves(obj: Any) -> Iterator[Any]:
+    """What nested sequences hold, in order."""
+    if isinstance(obj, (list, tuple)):
+        for value in obj:
+            yield from _leaves(value)
+    else:
+        yield obj
+
+
 def _stacked(obj: Any, target: DType | None, device: Device | None) -> Tensor:
     """Nested sequences with tensors in them, as one tensor."""
-    leaves: list[Any] = []
-
-    def collect(value: Any) -> None:
-        if isinstance(value, (list, tuple)):
-            for v in value:
-                collect(v)
-        else:
-            leaves.append(value)
-
-    collect(obj)
+    leaves = list(_leaves(obj))
     tensors = [x for x in leaves if isinstance(x, TensorData)]
     if target is None:
         typed = [as_dtype(x.dtype) for x in leaves if hasattr(x, "dtype")]
@@ -106,17 +106,19 @@ def _stacked(obj: Any, target: DType | None, device: Device | None) -> Tensor:
                 target = promote_scalar(target, type(number))
     where = tensors[0].spec.device if device is None else device
 
-    def build(value: Any) -> Any:
-        if not isinstance(value, (list, tuple)):
-            return asarray(value, dtype=target, device=where)
-        if not value:
-            return asarray([], dtype=target, device=where)
-        parts = [build(v) for v in value]
-        if any(p.shape != parts[0].shape for p in parts):
-            raise ShapeError(_RAGGED)
-        return register["stack"](parts)
+    return _built(obj, target, where)  # type: ignore[no-any-return]
 
-    return build(obj)  # type: ignore[no-any-return]
+
+def _built(value: Any, dtype: DType, device: Any) -> Any:
+    """Nested sequences with tensors inside, stacked level by level."""
+    if not isinstance(value, (list, tuple)):
+        return asarray(value, dtype=dtype, device=device)
+    if not value:
+        return asarray([], dtype=dtype, device=device)
+    parts = [_built(v, dtype, device) for v in value]
+    if any(p.shape != parts[0].shape for p in parts):
+        raise ShapeError(_RAGGED)
+    return register["stack"](parts)
 
 
 _RAGGED: Final = "asarray: the nested sequences are ragged: all of one level must have one length"
@@ -133,7 +135,11 @@ def _host(obj: Any, kinds: set[type], target: DType | None) -> np.ndarray[Any, A
     python = kinds <= _PYTHON
     integers = python and float not in kinds and bool(kinds)
     if (host.dtype == object and python) or (integers and host.dtype.kind not in "biu"):
-        raise ArgumentError("asarray: ints lie outside the range of 64 bits")
+        # NumPy takes ints that need both uint64 and int64 for floats.
+        exact = np.asarray(obj, object)
+        if target is None or target.name != "uint64" or exact.min() < 0 or exact.max() >= 2**64:
+            raise ArgumentError("asarray: ints lie outside the range of 64 bits; uint64 takes 0 to 2**64 - 1")
+        host = exact.astype(np.uint64)
     if host.dtype == object:
         raise DTypeError(f"asarray: {type(obj).__name__} holds objects that are no numbers")
     own = as_dtype(host.dtype)

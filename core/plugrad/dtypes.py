@@ -131,6 +131,8 @@ def as_dtype(value: Any) -> DType:
     if isinstance(value, type) and value in _BY_PYTHON:
         return _BY_PYTHON[value]
     try:
+        if value is None:
+            raise TypeError
         return _BY_NUMPY[np.dtype(value).newbyteorder("=")]
     except (TypeError, KeyError):
         raise DTypeError(f"unknown dtype {value!r}; the dtypes are {', '.join(_BY_NAME)}") from None

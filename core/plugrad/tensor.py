@@ -232,10 +232,11 @@ class Tensor(TensorData):
         return to_device(self, resolve_device(device))
 
     def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
-        """The elements cast to ``dtype``; itself where nothing changes, as values are immutable."""
-        del copy
+        """The elements cast to ``dtype``, as a tensor of its own; itself where nothing changes and ``copy`` is False."""
         target = as_dtype(dtype)
-        return self if target is self.dtype else ops.astype(self, target)
+        if target is not self.dtype:
+            return ops.astype(self, target)
+        return self.clone() if copy else self
 
     # -- gradients ----------------------------------------------------------------------------------------
 
@@ -352,17 +353,21 @@ class Tensor(TensorData):
     __sub__, __rsub__, __isub__ = _binary(ops.subtract)
     __mul__, __rmul__, __imul__ = _binary(ops.multiply)
     __truediv__, __rtruediv__, __itruediv__ = _binary(ops.divide)
+    __floordiv__, __rfloordiv__, __ifloordiv__ = _binary(ops.floor_divide)
+    __mod__, __rmod__, __imod__ = _binary(ops.remainder)
     __pow__, __rpow__, __ipow__ = _binary(ops.pow)
     __matmul__, __rmatmul__, __imatmul__ = _binary(ops.matmul)
     __and__, __rand__, __iand__ = _binary(ops.bitwise_and)
     __or__, __ror__, __ior__ = _binary(ops.bitwise_or)
     __xor__, __rxor__, __ixor__ = _binary(ops.bitwise_xor)
+    __lshift__, __rlshift__, __ilshift__ = _binary(ops.bitwise_left_shift)
+    __rshift__, __rrshift__, __irshift__ = _binary(ops.bitwise_right_shift)
 
     def __neg__(self) -> Tensor:
         return ops.negative(self)
 
     def __pos__(self) -> Tensor:
-        return self
+        return ops.positive(self)
 
     def __abs__(self) -> Tensor:
         return ops.abs(self)
@@ -444,6 +449,54 @@ class Tensor(TensorData):
     def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
         """See `plugrad.argmax`."""
         return ops.argmax(self, axis=axis, keepdims=keepdims)
+
+    def prod(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+        """See `plugrad.prod`."""
+        return ops.prod(self, axis=axis, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+        """See `plugrad.std`."""
+        return ops.std(self, axis=axis, correction=correction, keepdims=keepdims)
+
+    def all(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+        """See `plugrad.all`."""
+        return ops.all(self, axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+        """See `plugrad.any`."""
+        return ops.any(self, axis=axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+        """See `plugrad.argmin`."""
+        return ops.argmin(self, axis=axis, keepdims=keepdims)
+
+    def sort(self, *, axis: int = -1, descending: bool = False) -> Tensor:
+        """See `plugrad.sort`."""
+        return ops.sort(self, axis=axis, descending=descending)
+
+    def argsort(self, *, axis: int = -1, descending: bool = False) -> Tensor:
+        """See `plugrad.argsort`."""
+        return ops.argsort(self, axis=axis, descending=descending)
+
+    def abs(self) -> Tensor:
+        """See `plugrad.abs`."""
+        return ops.abs(self)
+
+    def clip(self, min: Tensor | Scalar | None = None, max: Tensor | Scalar | None = None) -> Tensor:
+        """See `plugrad.clip`."""
+        return ops.clip(self, min, max)
+
+    def relu(self) -> Tensor:
+        """See `plugrad.relu`."""
+        return ops.relu(self)
+
+    def sigmoid(self) -> Tensor:
+        """See `plugrad.sigmoid`."""
+        return ops.sigmoid(self)
+
+    def softmax(self, axis: int = -1) -> Tensor:
+        """See `plugrad.softmax`."""
+        return ops.softmax(self, axis=axis)
 
     def exp(self) -> Tensor:
         """See `plugrad.exp`."""

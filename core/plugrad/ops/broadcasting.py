@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plugrad import dtypes
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import Sample
-from plugrad.dtypes import DType, as_dtype
+from plugrad.dtypes import DType
 from plugrad.errors import ShapeError
-from plugrad.ops._rules import AXES, reduced, reduced_shape, shape_value
+from plugrad.ops._rules import AXES, accumulated, reduced, reduced_shape, shape_value
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
@@ -57,16 +56,6 @@ def _(ct: Tensor, x: Spec) -> Tensor:
     return sum_to(ct, x.shape)
 
 
-def _sum_dtype(call: Any, value: Any) -> DType:
-    """What a sum is kept in: the dtype asked for, else 64 bits for integers and bools."""
-    if value is not None:
-        return as_dtype(value)
-    own: DType = call.x.dtype
-    if own.is_floating:
-        return own
-    return dtypes.uint64 if own.kind == "uint" else dtypes.int64
-
-
 def _summed(call: Any) -> Spec:
     return reduced(call).with_dtype(call.dtype)
 
@@ -85,7 +74,7 @@ def _sum_samples(rng: np.random.Generator) -> list[Sample]:
 @op(
     kind=Kind.REDUCTION,
     infer=_summed,
-    attributes={**AXES, "dtype": _sum_dtype},
+    attributes={**AXES, "dtype": accumulated},
     autocast=Autocast.FULL,
     primitive=True,
     samples=_sum_samples,

@@ -124,6 +124,8 @@ def test_asarray_refuses(device: str) -> None:
             pg.asarray(obj, dtype="float32", device=device)
     with pytest.raises(DTypeError, match="asarray: a masked array would lose its mask; fill it first"):
         pg.asarray(np.ma.masked_array([1, 2], [True, False]), device=device)
+    whole = pg.asarray([0, 2**64 - 1, 1], dtype="uint64", device=device)
+    assert whole.tolist() == [0, 2**64 - 1, 1]
     for ints in (2**64, [-1, 2**63], [2**70]):
         with pytest.raises(ArgumentError, match="asarray: ints lie outside the range of 64 bits"):
             pg.asarray(ints, device=device)
