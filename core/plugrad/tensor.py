@@ -39,6 +39,13 @@ def _binary(op: Any) -> tuple[Callable[..., Tensor], Callable[..., Tensor], Call
     return forward, reflected, inplace
 
 
+def _matmul(x1: Tensor, x2: Tensor) -> Tensor:
+    """`plugrad.matmul`; for matrices the primitive below it, without a look-up of its own."""
+    if isinstance(x1, Tensor) and isinstance(x2, Tensor) and x1.ndim > 1 and x2.ndim > 1:
+        return ops.matrix_product(x1, x2)
+    return ops.matmul(x1, x2)
+
+
 class Tensor(TensorData):
     """An n-dimensional array of one dtype on one device, made by `asarray` and by ops.
 
@@ -356,7 +363,7 @@ class Tensor(TensorData):
     __floordiv__, __rfloordiv__, __ifloordiv__ = _binary(ops.floor_divide)
     __mod__, __rmod__, __imod__ = _binary(ops.remainder)
     __pow__, __rpow__, __ipow__ = _binary(ops.pow)
-    __matmul__, __rmatmul__, __imatmul__ = _binary(ops.matmul)
+    __matmul__, __rmatmul__, __imatmul__ = _binary(_matmul)
     __and__, __rand__, __iand__ = _binary(ops.bitwise_and)
     __or__, __ror__, __ior__ = _binary(ops.bitwise_or)
     __xor__, __rxor__, __ixor__ = _binary(ops.bitwise_xor)

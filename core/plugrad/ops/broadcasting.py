@@ -114,6 +114,8 @@ def _(ct: Tensor, x: Spec, *, axis: tuple[int, ...]) -> Tensor:
 )
 def sum_to(x: Tensor, /, shape: Shape) -> Tensor:
     """``x`` summed down to ``shape``, from which it was broadcast: the adjoint of `broadcast_to`."""
+    if x.shape == shape:
+        return x.reshape(shape)
     extra = x.ndim - len(shape)
     stretched = (i + extra for i, n in enumerate(shape) if n == 1 and x.shape[i + extra] != 1)
     return sum(x, axis=(*range(extra), *stretched)).reshape(shape)
