@@ -26,6 +26,7 @@ import numpy as np
 
 from plugrad import ops
 from plugrad.backend import resolve_device
+from plugrad.backend.null import NULL
 from plugrad.convert import asarray, to_host
 from plugrad.dtypes import DType, as_dtype, float32, int64
 from plugrad.errors import ArgumentError, DeviceError
@@ -137,7 +138,8 @@ class Generator:
         with self._lock:
             counters = dict(self._waiting)
             for device, stream in self._streams.items():
-                counters[str(device)] = to_host(stream.counter).tolist()
+                if device.name != NULL:  # which has no values, and nothing to go on from
+                    counters[str(device)] = to_host(stream.counter).tolist()
         return {
             "seed": self._seed,
             "device": None if self._device is None else str(self._device),

@@ -41,8 +41,10 @@ def _binary(op: Any) -> tuple[Callable[..., Tensor], Callable[..., Tensor], Call
 
 def _matmul(x1: Tensor, x2: Tensor) -> Tensor:
     """`plugrad.matmul`; for matrices the primitive below it, without a look-up of its own."""
-    if isinstance(x1, Tensor) and isinstance(x2, Tensor) and x1.ndim > 1 and x2.ndim > 1:
-        return ops.matrix_product(x1, x2)
+    if isinstance(x1, Tensor) and isinstance(x2, Tensor):
+        a, b = x1._key.spec.shape, x2._key.spec.shape
+        if len(a) == len(b) == 2 and a[1] == b[0]:
+            return ops.matrix_product(x1, x2)
     return ops.matmul(x1, x2)
 
 
