@@ -18,6 +18,7 @@ from plugrad_numpy.kernels import normalization as normalization
 from plugrad_numpy.kernels import optimizer as optimizer
 from plugrad_numpy.kernels import pooling as pooling
 from plugrad_numpy.kernels import power as power
+from plugrad_numpy.kernels import recurrent as recurrent
 from plugrad_numpy.kernels import reduction as reduction
 from plugrad_numpy.kernels import scan as scan
 from plugrad_numpy.kernels import searching as searching

@@ -32,6 +32,7 @@ from plugrad.ops.reduction import *
 from plugrad.ops.rounding import *
 from plugrad.ops.scan import *
 from plugrad.ops.searching import *
+from plugrad.ops.sequence import *
 from plugrad.ops.sets import *
 from plugrad.ops.slicing import *
 from plugrad.ops.softmax import *
