@@ -24,14 +24,8 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
-    "sigmoid",
-    "sigmoid_vjp",
-    "silu",
-    "silu_vjp",
     "softmax",
     "softmax_vjp",
-    "softplus",
-    "softplus_vjp",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -106,36 +100,6 @@ def gelu_tanh(x: Array, *, into: Array | None = None) -> Array:
 def gelu_tanh_vjp(ct: Array, x: Array, *, into: Array | None = None) -> Array:
     """``ct`` times the derivative of `gelu_tanh`."""
     return elementwise(_gelu_tanh_vjp, ct, x, into=into)
-
-
-def sigmoid(x: Array, *, into: Array | None = None) -> Array:
-    """1 / (1 + exp(-x))."""
-    return elementwise(_sigmoid_to, x, into=into)
-
-
-def sigmoid_vjp(ct: Array, out: Array, *, into: Array | None = None) -> Array:
-    """``ct`` times the derivative of `sigmoid`, given its result ``out``."""
-    return elementwise(_sigmoid_vjp, ct, out, into=into)
-
-
-def silu(x: Array, *, into: Array | None = None) -> Array:
-    """``x`` times its `sigmoid`."""
-    return elementwise(_silu, x, into=into)
-
-
-def silu_vjp(ct: Array, x: Array, *, into: Array | None = None) -> Array:
-    """``ct`` times the derivative of `silu`."""
-    return elementwise(_silu_vjp, ct, x, into=into)
-
-
-def softplus(x: Array, *, into: Array | None = None) -> Array:
-    """log(1 + exp(x)), without overflow."""
-    return elementwise(_softplus, x, into=into)
-
-
-def softplus_vjp(ct: Array, x: Array, *, into: Array | None = None) -> Array:
-    """``ct`` times the derivative of `softplus`, sigmoid(x)."""
-    return elementwise(_softplus_vjp, ct, x, into=into)
 
 
 def softmax(x: Array, *, axis: int, into: Array | None = None) -> Array:
@@ -257,15 +221,6 @@ def _gelu_exact_vjp(ct: Array, x: Array, out: Array) -> None:
     np.multiply(ct, t, out=out)
 
 
-def _sigmoid(x: Array) -> Array:
-    """The sigmoid in new memory; exp overflows to inf where the result is 0."""
-    s = np.negative(x)
-    np.exp(s, out=s)
-    s += x.dtype.type(1)
-    np.reciprocal(s, out=s)
-    return s
-
-
 def _exp_minus_2u(x: Array, square: Array) -> Array:
     """exp(-2 u), where u is what `gelu_tanh` takes the tanh of, in new memory.
 
@@ -298,41 +253,6 @@ def _gelu_tanh_vjp(ct: Array, x: Array, out: Array) -> None:
     slope *= e
     h += slope
     np.multiply(ct, h, out=out)
-
-
-def _sigmoid_to(x: Array, out: Array) -> None:
-    np.copyto(out, _sigmoid(x))
-
-
-def _sigmoid_vjp(ct: Array, s: Array, out: Array) -> None:
-    t = s.dtype.type(1) - s
-    t *= s
-    np.multiply(ct, t, out=out)
-
-
-def _silu(x: Array, out: Array) -> None:
-    np.multiply(x, _sigmoid(x), out=out)
-
-
-def _silu_vjp(ct: Array, x: Array, out: Array) -> None:
-    s = _sigmoid(x)
-    t = x.dtype.type(1) - s
-    t *= x
-    t += x.dtype.type(1)
-    t *= s
-    np.multiply(ct, t, out=out)
-
-
-def _softplus(x: Array, out: Array) -> None:
-    t = np.abs(x)
-    np.negative(t, out=t)
-    np.exp(t, out=t)
-    np.log1p(t, out=t)
-    np.add(t, np.maximum(x, x.dtype.type(0)), out=out)
-
-
-def _softplus_vjp(ct: Array, x: Array, out: Array) -> None:
-    np.multiply(ct, _sigmoid(x), out=out)
 
 
 # Each of the following takes chunks (a, n, b), and the lines run along axis 1.
