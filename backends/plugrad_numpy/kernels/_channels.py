@@ -237,8 +237,7 @@ class Channels:
                 flat[block] = buffer
 
         self._blocks(work, 0)
-        result = target.transpose(self._back)
-        return given(result, into) if into is not None and not direct else result
+        return into if direct else given(target.transpose(self._back), into)
 
 
 def merged(mean: Array, squares: Array, count: int, axis: int) -> tuple[Array, Array, int]:
