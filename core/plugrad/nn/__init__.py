@@ -15,3 +15,4 @@ from plugrad.nn.pooling import *
 from plugrad.nn.recurrent import *
 from plugrad.nn.saving import load as load
 from plugrad.nn.saving import save as save
+from plugrad.nn.transformer import *

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from plugrad.errors import ArgumentError
 from plugrad.nn.module import Module
 
 
-class _Numbered(Module):
-    """Modules under the names ``"0"``, ``"1"``, ..."""
+def _checked(container: Module, module: Any) -> Module:
+    if not isinstance(module, Module):
+        raise ArgumentError(f"{type(container).__name__}: takes modules, got {type(module).__name__}")
+    return module
 
-    def __init__(self, modules: Iterable[Module]) -> None:
+
+class _Numbered(Module):
+    """Modules under the names ``"0"``, ``"1"``, ..., unless they were given others."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__()
+        self.extend(modules)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end; returns this container."""
+        self.register_module(str(len(self)), _checked(self, module))
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end; returns this container."""
         for module in modules:
             self.append(module)
-
-    def append(self, module: Module) -> Any:
-        """Add a module at the end; returns this container."""
-        self.register_module(str(len(self)), module)
         return self
+
+    def insert(self, index: int, module: Module) -> None:
+        """Put a module before the one at ``index``; those after it move on by one."""
+        modules = list(self)
+        modules.insert(index, _checked(self, module))
+        self._renumber(modules)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.children())
@@ -29,12 +46,39 @@ class _Numbered(Module):
         return self.children()
 
     def __getitem__(self, index: Any) -> Any:
-        modules = list(self.children())
+        """The module at an index, from the end if it is negative; for a slice, a container of those."""
         if isinstance(index, slice):
-            return type(self)(*modules[index]) if isinstance(self, Sequential) else type(self)(modules[index])
-        if not -len(modules) <= index < len(modules):
-            raise IndexError(f"{type(self).__name__}: there is no module {index}, it has {len(modules)}")
-        return modules[index]
+            names = list(self.named_children())[index]
+            part = type(self)()
+            for i, (name, module) in enumerate(names):
+                part.register_module(str(i) if name.isdigit() else name, module)
+            return part
+        return self.__dict__[self._name(index)]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self.register_module(self._name(index), _checked(self, module))
+
+    def __delitem__(self, index: int | slice) -> None:
+        modules = list(self)
+        if isinstance(index, slice):
+            del modules[index]
+        else:
+            self._name(index)
+            del modules[index]
+        self._renumber(modules)
+
+    def _name(self, index: int) -> str:
+        names = [name for name, _ in self.named_children()]
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"{type(self).__name__}: there is no module {index}, it has {len(names)}")
+        return names[index]
+
+    def _renumber(self, modules: list[Module]) -> None:
+        named = {id(m): n for n, m in self.named_children() if not n.isdigit()}
+        for name, _ in list(self.named_children()):
+            delattr(self, name)
+        for i, module in enumerate(modules):
+            self.register_module(named.get(id(module), str(i)), module)
 
 
 class Sequential(_Numbered):
@@ -44,10 +88,10 @@ class Sequential(_Numbered):
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        super().__init__()
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            super().__init__(())
             for name, named in modules[0].items():
-                self.register_module(name, named)
+                self.register_module(name, _checked(self, named))
             return
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
@@ -55,7 +99,7 @@ class Sequential(_Numbered):
                     f"Sequential: takes modules, argument {i} is {type(module).__name__}; "
                     "for a function there is a module, such as nn.ReLU()"
                 )
-        super().__init__(m for m in modules if isinstance(m, Module))
+            self.append(module)
 
     def forward(self, x: Any) -> Any:
         """What the last module gives."""
@@ -70,19 +114,17 @@ class ModuleList(_Numbered):
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__(modules)
 
-    def extend(self, modules: Iterable[Module]) -> ModuleList:
-        """Add modules at the end; returns this list."""
-        for module in modules:
-            self.append(module)
-        return self
-
 
 class ModuleDict(Module):
     """Modules by name, whose parameters belong to the module that has it."""
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
-        for name, module in (modules or {}).items():
+        self.update(modules or {})
+
+    def update(self, modules: Mapping[str, Module]) -> None:
+        """Add modules by name; one that is there already is replaced."""
+        for name, module in modules.items():
             self[name] = module
 
     def __getitem__(self, name: str) -> Module:
@@ -92,7 +134,11 @@ class ModuleDict(Module):
         raise KeyError(name)
 
     def __setitem__(self, name: str, module: Module) -> None:
-        self.register_module(name, module)
+        self.register_module(name, _checked(self, module))
+
+    def __delitem__(self, name: str) -> None:
+        self[name]
+        delattr(self, name)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.children())

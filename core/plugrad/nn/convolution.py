@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from plugrad import ops
 from plugrad.errors import ArgumentError
 from plugrad.nn import init
-from plugrad.nn.linear import check_positive, empty_parameter
+from plugrad.nn._common import DeviceLike, DTypeLike, Sizes, check_positive, each_axis, zero_parameter
 from plugrad.nn.module import Module
 from plugrad.tensor import Tensor
 
-Sizes = int | tuple[int, ...]
-
-
-def _each(name: str, what: str, value: Any, axes: int) -> tuple[int, ...]:
-    sizes = (value,) * axes if isinstance(value, int) else tuple(value)
-    if len(sizes) != axes:
-        raise ArgumentError(f"{name}: {what} takes an int or {axes} of them, got {value!r}")
-    return sizes
+Padding = int | Sequence[int] | Sequence[tuple[int, int]]
 
 
 class _Convolution(Module):
     axes: ClassVar[int]
+    padding: Padding | str
     transposed: ClassVar[bool] = False
 
     def __init__(
@@ -32,12 +27,12 @@ class _Convolution(Module):
         out_channels: int,
         kernel_size: Sizes,
         stride: Sizes,
-        padding: Any,
+        padding: Padding | str,
         dilation: Sizes,
         groups: int,
         bias: bool,
-        device: Any,
-        dtype: Any,
+        device: DeviceLike,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -47,14 +42,14 @@ class _Convolution(Module):
                 f"{name}: groups must divide in_channels and out_channels, got {groups}, {in_channels} and {out_channels}"
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = _each(name, "kernel_size", kernel_size, self.axes)
-        self.stride = _each(name, "stride", stride, self.axes)
+        self.kernel_size = each_axis(name, "kernel_size", kernel_size, self.axes)
+        self.stride = each_axis(name, "stride", stride, self.axes)
         self.padding = padding
-        self.dilation = _each(name, "dilation", dilation, self.axes)
+        self.dilation = each_axis(name, "dilation", dilation, self.axes)
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
-        self.weight = empty_parameter((first, second // groups, *self.kernel_size), dtype, device)
+        self.weight = zero_parameter((first, second // groups, *self.kernel_size), dtype, device)
         self.bias: Tensor | None = None
-        self.register_parameter("bias", empty_parameter((out_channels,), dtype, device) if bias else None)
+        self.register_parameter("bias", zero_parameter((out_channels,), dtype, device) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -85,13 +80,13 @@ class _Conv(_Convolution):
         out_channels: int,
         kernel_size: Sizes,
         stride: Sizes = 1,
-        padding: Any = 0,
+        padding: Padding | str = 0,
         dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         """Make the layer.
 
@@ -126,6 +121,7 @@ class _Conv(_Convolution):
 
 class _ConvTranspose(_Convolution):
     transposed = True
+    padding: Padding
 
     def __init__(
         self,
@@ -133,20 +129,20 @@ class _ConvTranspose(_Convolution):
         out_channels: int,
         kernel_size: Sizes,
         stride: Sizes = 1,
-        padding: Any = 0,
+        padding: Padding = 0,
         output_padding: Sizes = 0,
         groups: int = 1,
         bias: bool = True,
         dilation: Sizes = 1,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         """Make the layer; the arguments are those of the convolution that it is the adjoint of, in PyTorch's order."""
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype
         )
-        self.output_padding = _each(type(self).__name__, "output_padding", output_padding, self.axes)
+        self.output_padding = each_axis(type(self).__name__, "output_padding", output_padding, self.axes, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """The transposed convolution."""

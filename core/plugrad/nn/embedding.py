@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from plugrad import ops
 from plugrad.dispatch.modes import changed
 from plugrad.errors import ArgumentError
 from plugrad.nn import init
-from plugrad.nn.linear import check_positive, empty_parameter
+from plugrad.nn._common import DeviceLike, DTypeLike, check_positive, zero_parameter
 from plugrad.nn.module import Module
 from plugrad.tensor import Tensor
 
@@ -27,8 +25,8 @@ class Embedding(Module):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         super().__init__()
         check_positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
@@ -40,7 +38,7 @@ class Embedding(Module):
             padding_idx %= num_embeddings
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
-        self.weight = empty_parameter((num_embeddings, embedding_dim), dtype, device)
+        self.weight = zero_parameter((num_embeddings, embedding_dim), dtype, device)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

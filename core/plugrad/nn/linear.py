@@ -6,22 +6,11 @@ import math
 from typing import Any
 
 from plugrad import ops
-from plugrad.errors import ArgumentError, ShapeError
+from plugrad.errors import ShapeError
 from plugrad.nn import init
-from plugrad.nn.module import Module, Parameter
+from plugrad.nn._common import DeviceLike, DTypeLike, check_positive, zero_parameter
+from plugrad.nn.module import Module
 from plugrad.tensor import Tensor
-
-
-def empty_parameter(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
-    """A parameter whose values are set next."""
-    return Parameter(ops.zeros(shape, dtype=dtype, device=device))
-
-
-def check_positive(name: str, **values: int) -> None:
-    """Raise ArgumentError for a size that is not at least 1."""
-    for key, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ArgumentError(f"{name}: {key} takes an int of at least 1, got {value!r}")
 
 
 class Identity(Module):
@@ -41,14 +30,20 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         super().__init__()
         check_positive("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = empty_parameter((out_features, in_features), dtype, device)
+        self.weight = zero_parameter((out_features, in_features), dtype, device)
         self.bias: Tensor | None = None
-        self.register_parameter("bias", empty_parameter((out_features,), dtype, device) if bias else None)
+        self.register_parameter("bias", zero_parameter((out_features,), dtype, device) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -79,7 +74,9 @@ class Flatten(Module):
         start = self.start_axis + x.ndim if self.start_axis < 0 else self.start_axis
         end = self.end_axis + x.ndim if self.end_axis < 0 else self.end_axis
         if not 0 <= start <= end < max(x.ndim, 1):
-            raise ShapeError(f"Flatten: axes {self.start_axis} to {self.end_axis} of shape {x.shape}")
+            raise ShapeError(
+                f"Flatten: x has shape {x.shape}, and no axes {self.start_axis} to {self.end_axis} in this order"
+            )
         if not x.ndim:
             return x.reshape(1)
         merged = math.prod(x.shape[start : end + 1])

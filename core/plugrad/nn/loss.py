@@ -57,6 +57,7 @@ class CrossEntropyLoss(_Loss):
     def __init__(
         self,
         weight: Tensor | None = None,
+        *,
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
@@ -86,7 +87,7 @@ class BCEWithLogitsLoss(_Loss):
     """Cross-entropy of logits with targets in [0, 1]; see `plugrad.binary_cross_entropy_with_logits`."""
 
     def __init__(
-        self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None
+        self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None
     ) -> None:
         super().__init__(reduction)
         self.weight: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Any, Final, NamedTuple, Self
 
 from plugrad.backend import resolve_device
@@ -21,6 +22,8 @@ _PARAMETER: Final = "parameter"
 _BUFFER: Final = "buffer"
 _TEMPORARY: Final = "temporary buffer"
 _MODULE: Final = "module"
+
+_OWN: Final = ("training", "_kinds")
 
 
 class LoadReport(NamedTuple):
@@ -124,8 +127,12 @@ class Module:
         what = f"{type(self).__name__}: the {kind} {name!r}"
         if not isinstance(name, str) or not name or "." in name:
             raise ArgumentError(f"{what} needs another name: one that is not empty and has no dot")
-        if hasattr(Module, name) or (name in self.__dict__ and name in ("training", "_kinds")):
-            raise ArgumentError(f"{what} needs another name: every module has {name!r}")
+        if name in _OWN or isinstance(getattr(type(self), name, None), (FunctionType, property)):
+            raise ArgumentError(f"{what} needs another name: {name!r} is an attribute of the class")
+        if isinstance(value, Module) and any(m is self for m in value.modules()):
+            raise ArgumentError(
+                f"{what} has this module inside: its names would have no end; object.__setattr__ keeps a reference"
+            )
         object.__setattr__(self, name, value)
         self._kinds[name] = kind
 

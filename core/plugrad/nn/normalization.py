@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from plugrad import ops
 from plugrad.errors import ArgumentError, ShapeError
-from plugrad.nn.linear import check_positive, empty_parameter
+from plugrad.nn._common import DeviceLike, DTypeLike, check_positive, one_parameter, zero_parameter
 from plugrad.nn.module import Module
 from plugrad.tensor import Tensor
-
-
-def _ones(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
-    return ops.ones(shape, dtype=dtype, device=device).requires_grad_()
 
 
 class _BatchNorm(Module):
@@ -31,8 +27,8 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         """Make the layer.
 
@@ -52,8 +48,8 @@ class _BatchNorm(Module):
         shape = (num_features,)
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
-        self.register_parameter("weight", _ones(shape, dtype, device) if affine else None)
-        self.register_parameter("bias", empty_parameter(shape, dtype, device) if affine else None)
+        self.register_parameter("weight", one_parameter(shape, dtype, device) if affine else None)
+        self.register_parameter("bias", zero_parameter(shape, dtype, device) if affine else None)
         tracked = track_running_stats
         self.register_buffer(
             "running_mean", ops.zeros(shape, dtype=dtype, device=device) if tracked else None
@@ -69,12 +65,11 @@ class _BatchNorm(Module):
             raise ShapeError(
                 f"{type(self).__name__}: takes {' or '.join(map(str, self.taken))} axes (N, C, ...), got shape {x.shape}"
             )
-        momentum = self.momentum if self.momentum is not None else 0.0
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.assign(self.num_batches_tracked + 1)
-            if self.momentum is None:
-                momentum = 1.0 / int(self.num_batches_tracked)
-        return ops.batch_norm(
+        count = self.num_batches_tracked if self.training else None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if count is not None and self.momentum is None:
+            momentum = 1 / (int(count) + 1)
+        out = ops.batch_norm(
             x,
             self.running_mean,
             self.running_var,
@@ -84,6 +79,9 @@ class _BatchNorm(Module):
             momentum=momentum,
             eps=self.eps,
         )
+        if count is not None:
+            count.assign(count + 1)
+        return out
 
     def extra_repr(self) -> str:
         """Settings."""
@@ -126,17 +124,17 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps = shape, eps
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
-        self.register_parameter("weight", _ones(shape, dtype, device) if elementwise_affine else None)
+        self.register_parameter("weight", one_parameter(shape, dtype, device) if elementwise_affine else None)
         has_bias = elementwise_affine and bias
-        self.register_parameter("bias", empty_parameter(shape, dtype, device) if has_bias else None)
+        self.register_parameter("bias", zero_parameter(shape, dtype, device) if has_bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised tensor."""
@@ -160,14 +158,14 @@ class RMSNorm(Module):
         eps: float | None = None,
         elementwise_affine: bool = True,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps = shape, eps
         self.weight: Tensor | None = None
-        self.register_parameter("weight", _ones(shape, dtype, device) if elementwise_affine else None)
+        self.register_parameter("weight", one_parameter(shape, dtype, device) if elementwise_affine else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised tensor."""
@@ -193,8 +191,8 @@ class GroupNorm(Module):
         eps: float = 1e-5,
         affine: bool = True,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> None:
         super().__init__()
         check_positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
@@ -205,8 +203,8 @@ class GroupNorm(Module):
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
-        self.register_parameter("weight", _ones((num_channels,), dtype, device) if affine else None)
-        self.register_parameter("bias", empty_parameter((num_channels,), dtype, device) if affine else None)
+        self.register_parameter("weight", one_parameter((num_channels,), dtype, device) if affine else None)
+        self.register_parameter("bias", zero_parameter((num_channels,), dtype, device) if affine else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised tensor."""

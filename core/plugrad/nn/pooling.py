@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from plugrad import ops
-from plugrad.errors import ArgumentError, ShapeError
+from plugrad.errors import ShapeError
+from plugrad.nn._common import Sizes, each_axis
 from plugrad.nn.module import Module
 from plugrad.tensor import Tensor
 
-Sizes = int | tuple[int, ...]
+Padding = int | Sequence[int] | Sequence[tuple[int, int]]
 
 
 class _Pool(Module):
     axes: ClassVar[int]
+
+    def _set_window(self, kernel_size: Sizes, stride: Sizes | None, dilation: Sizes = 1) -> None:
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        for key, value in {"kernel_size": kernel_size, "stride": self.stride, "dilation": dilation}.items():
+            each_axis(type(self).__name__, key, value, self.axes)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != self.axes + 2:
@@ -27,13 +35,22 @@ class _MaxPool(_Pool):
         self,
         kernel_size: Sizes,
         stride: Sizes | None = None,
-        padding: Any = 0,
+        padding: Padding = 0,
         dilation: Sizes = 1,
+        *,
         ceil_mode: bool = False,
     ) -> None:
+        """Make the layer.
+
+        Args:
+            kernel_size: of the window; one size, or one for each spatial axis; so with the next three.
+            stride: how far the window moves, by default its size.
+            padding: on both sides, or pairs (before, after), of what is smaller than every element.
+            dilation: the distance of the window's elements.
+            ceil_mode: add a last window where some of the input would be left over.
+        """
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
+        self._set_window(kernel_size, stride, dilation)
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,13 +75,21 @@ class _AvgPool(_Pool):
         self,
         kernel_size: Sizes,
         stride: Sizes | None = None,
-        padding: Any = 0,
+        padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
+        """Make the layer.
+
+        Args:
+            kernel_size: of the window; one size, or one for each spatial axis; so with the next two.
+            stride: how far the window moves, by default its size.
+            padding: zeros on both sides, or pairs (before, after).
+            ceil_mode: add a last window where some of the input would be left over.
+            count_include_pad: whether the mean counts the padding.
+        """
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
+        self._set_window(kernel_size, stride)
         self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +110,7 @@ class _AvgPool(_Pool):
 
 
 class MaxPool1d(_MaxPool):
-    """The largest of each window of (N, C, L)."""
+    """The largest of each window of (N, C, L): (N, C, out), see `plugrad.max_pool`."""
 
     axes = 1
 
@@ -121,15 +146,13 @@ class AvgPool3d(_AvgPool):
 
 
 class AdaptiveAvgPool2d(_Pool):
-    """Means over (N, C, H, W) such that the result is (N, C, output_size); sizes that divide H and W."""
+    """Means over equal parts of (N, C, H, W), to (N, C, *output_size); the sizes must divide H and W."""
 
     axes = 2
 
     def __init__(self, output_size: int | tuple[int, int]) -> None:
         super().__init__()
-        self.output_size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-        if len(self.output_size) != 2 or any(n < 1 for n in self.output_size):
-            raise ArgumentError(f"AdaptiveAvgPool2d: output_size takes one or two sizes, got {output_size!r}")
+        self.output_size = each_axis("AdaptiveAvgPool2d", "output_size", output_size, self.axes)
 
     def forward(self, x: Tensor) -> Tensor:
         """The means."""
@@ -137,7 +160,8 @@ class AdaptiveAvgPool2d(_Pool):
         h, w = self.output_size
         if x.shape[2] % h or x.shape[3] % w:
             raise ShapeError(
-                f"AdaptiveAvgPool2d: output_size {self.output_size} must divide the spatial sizes {x.shape[2:]}"
+                f"AdaptiveAvgPool2d: x has shape {x.shape}; takes spatial sizes that {self.output_size} divides, or "
+                "output_size=1: parts of unequal size are not supported"
             )
         if self.output_size == (1, 1):
             return ops.mean(x, axis=(2, 3), keepdims=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from plugrad.errors import ArgumentError
+from plugrad.errors import ArgumentError, CheckpointError
 from plugrad.nn.module import Module
 from plugrad.spec import Device
 from plugrad.storage import load_tensors, save_tensors
@@ -23,7 +23,10 @@ def save(source: Module | Mapping[str, Tensor], path: str | os.PathLike[str]) ->
         source = source.state_dict()
     elif not isinstance(source, Mapping):
         raise ArgumentError(f"save: takes a module or tensors by name, got {type(source).__name__}")
-    save_tensors(source, path)
+    try:
+        save_tensors(source, path)
+    except OSError as error:
+        raise CheckpointError(f"{os.fspath(path)} cannot be written: {error.strerror or error}") from error
 
 
 def load(path: str | os.PathLike[str], device: Device | str | None = None) -> dict[str, Tensor]:
