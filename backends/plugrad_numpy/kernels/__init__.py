@@ -23,6 +23,7 @@ from plugrad_numpy.kernels import reduction as reduction
 from plugrad_numpy.kernels import scan as scan
 from plugrad_numpy.kernels import searching as searching
 from plugrad_numpy.kernels import selection as selection
+from plugrad_numpy.kernels import sequence as sequence
 from plugrad_numpy.kernels import softmax as softmax
 from plugrad_numpy.kernels import sorting as sorting
 from plugrad_numpy.kernels._table import table as table
