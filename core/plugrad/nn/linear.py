@@ -71,14 +71,13 @@ class Flatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` in fewer axes."""
-        start = self.start_axis + x.ndim if self.start_axis < 0 else self.start_axis
-        end = self.end_axis + x.ndim if self.end_axis < 0 else self.end_axis
-        if not 0 <= start <= end < max(x.ndim, 1):
+        ndim = max(x.ndim, 1)  # no axes become one
+        start = self.start_axis + ndim if self.start_axis < 0 else self.start_axis
+        end = self.end_axis + ndim if self.end_axis < 0 else self.end_axis
+        if not 0 <= start <= end < ndim:
             raise ShapeError(
                 f"Flatten: x has shape {x.shape}, and no axes {self.start_axis} to {self.end_axis} in this order"
             )
-        if not x.ndim:
-            return x.reshape(1)
         merged = math.prod(x.shape[start : end + 1])
         return x.reshape((*x.shape[:start], merged, *x.shape[end + 1 :]))
 

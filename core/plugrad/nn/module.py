@@ -201,20 +201,19 @@ class Module:
 
     add_module = register_module
 
-    def _own(self, *kinds: str) -> Iterator[tuple[str, Any]]:
+    def _own(self, *kinds: str) -> list[tuple[str, Any]]:
         """What this module itself keeps of these kinds."""
         values = self.__dict__
-        for name, kind in self._kinds.items():
-            if kind in kinds and values[name] is not None:
-                yield name, values[name]
+        return [(n, values[n]) for n, k in self._kinds.items() if k in kinds and values[n] is not None]
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules that this one is made of, by name."""
-        return self._own(_MODULE)
+        return iter(self._own(_MODULE))
 
     def children(self) -> Iterator[Module]:
         """The modules that this one is made of."""
-        return (m for _, m in self._own(_MODULE))
+        values = self.__dict__
+        return iter([values[n] for n, k in self._kinds.items() if k == _MODULE and values[n] is not None])
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module and all below it, by name; one that is reached twice comes once."""
@@ -372,9 +371,12 @@ class Module:
     # -- its state ----------------------------------------------------------------------------------------
 
     def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
-        """The values of the parameters and persistent buffers by name, as they are now.
+        """The values of the parameters and persistent buffers by name, as they are now: training goes on without them.
 
         A tensor that several modules share stands under each of its names, as in PyTorch.
+
+        Args:
+            prefix: put before every name, with a dot.
         """
         return {name: t.detach() for name, t in self._state(prefix)}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import plugrad as pg
 from plugrad import nn
-from plugrad.errors import ArgumentError, CheckpointError, ShapeError
+from plugrad.errors import ArgumentError, CheckpointError, DeviceError, DTypeError, GradientError
 
 
 class Net(nn.Module):
@@ -61,6 +63,155 @@ def test_value_and_grad_of_a_module() -> None:
     assert sorted(grads) == sorted(NAMES)
 
 
+def test_assignment_decides_what_is_a_parameter() -> None:
+    class Kinds(nn.Module):
+        def __init__(self) -> None:
+            self.leaf = pg.ones((2,)).requires_grad_()
+            self.plain = pg.ones((2,))
+            self.made = self.leaf * 2
+            self.wrapped = nn.Parameter(pg.ones((3,)))
+            self.register_parameter("frozen", pg.ones((4,)))
+            self.register_parameter("absent", None)
+            self.register_buffer("kept", pg.ones((5,)))
+            self.register_buffer("passing", pg.ones((6,)), persistent=False)
+            self.module = None
+            self.register_module("later", None)
+
+    module = Kinds()
+    assert [n for n, _ in module.named_parameters()] == ["leaf", "wrapped", "frozen"]
+    assert [n for n, _ in module.named_buffers()] == ["kept", "passing"]
+    assert list(module.state_dict()) == ["leaf", "wrapped", "frozen", "kept"]
+    assert list(module.children()) == []
+    module.absent = nn.Parameter(pg.ones(()))
+    module.later = nn.ReLU()
+    module.kept = pg.zeros((5,))
+    module.leaf = None
+    assert [n for n, _ in module.named_parameters()] == ["wrapped", "frozen", "absent"]
+    assert [n for n, _ in module.named_children()] == ["later"]
+    assert module.kept is dict(module.named_buffers())["kept"]
+    del module.wrapped
+    assert "wrapped" not in module.state_dict()
+    module.wrapped = 3
+    assert module.num_parameters() == 4 + 1
+    assert module.num_parameters(trainable=True) == 1
+
+
+def test_assignment_refuses_what_would_be_lost() -> None:
+    net = Net()
+    x = pg.ones((3, 4))
+    refused: list[tuple[str, object, str]] = [
+        ("hidden", abs, "'hidden' is a module, takes a module or None, got builtin_function_or_method"),
+        ("scale", 3.0, "'scale' is a buffer, takes a tensor or None, got float"),
+        ("layers", [nn.ReLU()], "modules and parameters in a list under 'layers' would not be trained"),
+        ("layers", {"a": nn.ReLU()}, "in a dict under 'layers'"),
+        ("both", (1, nn.Parameter(x)), "in a tuple under 'both'"),
+        ("train", nn.ReLU(), "the module 'train' needs another name: 'train' is an attribute of the class"),
+        ("forward", nn.ReLU(), "'forward' is an attribute of the class"),
+        ("training", nn.ReLU(), "'training' is an attribute of the class"),
+        ("itself", net, "has this module inside: its names would have no end"),
+        ("around", nn.Sequential(nn.ReLU(), nn.Sequential(net)), "has this module inside"),
+    ]
+    for name, value, message in refused:
+        with pytest.raises(ArgumentError, match=message):
+            setattr(net, name, value)
+    with pytest.raises(
+        ArgumentError, match=r"'weight' is a parameter, takes a leaf .* nn.Parameter\(tensor\)"
+    ):
+        net.hidden.weight = x
+    for name in ("", "a.b", 3):
+        with pytest.raises(ArgumentError, match="needs another name: one that is not empty and has no dot"):
+            net.register_buffer(name, x)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="register_module: takes a module, got Tensor"):
+        net.register_module("a", x)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="register_parameter: takes a tensor, got list"):
+        net.register_parameter("a", [x])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="register_buffer: takes a tensor, got int"):
+        net.register_buffer("a", 1)  # type: ignore[arg-type]
+    with pytest.raises(GradientError, match="register_parameter: an op made 'a'"):
+        net.register_parameter("a", nn.Parameter(x) * 2)
+    with pytest.raises(ArgumentError, match="Parameter: takes a tensor, got ndarray; wrap it in asarray"):
+        nn.Parameter(np.ones(2))  # type: ignore[arg-type]
+    assert [n for n, _ in net.named_parameters()] == NAMES
+    assert sorted(n for n, _ in net.named_children()) == ["hidden", "norm", "out"]
+
+
+def test_a_dataclass_is_a_module() -> None:
+    @dataclasses.dataclass(eq=False, repr=False)
+    class Scale(nn.Module):
+        layer: nn.Linear
+        factor: float = 2.0
+
+        def forward(self, x: pg.Tensor) -> pg.Tensor:
+            return self.layer(x) * self.factor
+
+    scale = Scale(nn.Linear(2, 3))
+    assert list(scale.state_dict()) == ["layer.weight", "layer.bias"]
+    assert scale(pg.zeros((1, 2))).shape == (1, 3)
+
+
+def test_names_below_and_modules_by_name() -> None:
+    net = nn.Sequential(Net(), nn.ModuleDict({"inner": Net()}))
+    names = [n for n, _ in net.named_modules()]
+    assert names[:3] == ["", "0", "0.hidden"]
+    assert "1.inner.out" in names
+    assert net.get_submodule("1.inner.out") is net[1]["inner"].out
+    assert net.get_submodule("") is net
+    with pytest.raises(ArgumentError, match=r"get_submodule: Sequential has no module '0.hidden.weight'"):
+        net.get_submodule("0.hidden.weight")
+    assert [n for n, _ in net.named_parameters("model", recurse=False)] == []
+    assert next(net.named_parameters("model"))[0] == "model.0.hidden.weight"
+    assert list(net.state_dict("model")) == [f"model.{n}" for n in net.state_dict()]
+    seen: list[str] = []
+    assert net[0].apply(lambda m: seen.append(type(m).__name__)) is net[0]
+    assert seen == ["Linear", "BatchNorm1d", "Linear", "Net"]
+
+
+def test_parameters_are_frozen_and_thawed() -> None:
+    net = Net()
+    net.hidden.requires_grad_(False)
+    net(pg.zeros((5, 4))).sum().backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None] == ["hidden.weight", "hidden.bias"]
+    _, grads = pg.value_and_grad(lambda m: m(pg.zeros((5, 4))).sum())(net)
+    assert list(grads) == ["norm.weight", "norm.bias", "out.weight"]
+    net.zero_grad()
+    net.requires_grad_()
+    assert net.num_parameters(trainable=True) == net.num_parameters()
+
+
+def test_shared_parameters_are_one() -> None:
+    net = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3, bias=False)})
+    net["b"].weight = net["a"].weight
+    assert [n for n, _ in net.named_parameters()] == ["a.weight", "a.bias"]
+    assert [n for n, _ in net.named_parameters(remove_duplicate=False)] == ["a.weight", "a.bias", "b.weight"]
+    assert list(net.state_dict()) == ["a.weight", "a.bias", "b.weight"]
+    copied = copy.deepcopy(net)
+    assert copied["a"].weight is copied["b"].weight
+    state = net.state_dict()
+    del state["b.weight"]
+    assert net.load_state_dict(state).missing == []
+    net.to("float64")
+    assert net["a"].weight is net["b"].weight
+    assert net["b"].weight.dtype is pg.float64
+
+
+def test_a_module_goes_where_it_can_or_stays_as_it_was() -> None:
+    net = Net()
+    assert net.to() is net
+    assert net.to("null", "bfloat16").out.weight.dtype is pg.bfloat16
+    assert net.to(dtype=pg.float32, device="null").out.weight.dtype is pg.float32
+    net(pg.zeros((5, 4))).sum().backward()
+    net.to("float64")
+    assert all(p.grad.dtype is pg.float64 for p in net.parameters())
+    for target, error, message in (
+        ("int32", DTypeError, "Net.to: takes a floating dtype, got int32"),
+        ("float63", DeviceError, "float63"),
+        (3, DTypeError, "unknown dtype 3"),
+    ):
+        with pytest.raises(error, match=message):
+            net.to(target)
+    assert {t.dtype.name for t in net.parameters()} == {"float64"}
+
+
 def test_a_module_is_moved_in_place() -> None:
     net = Net()
     weight = net.hidden.weight
@@ -87,31 +238,9 @@ def test_the_repr_shows_the_tree() -> None:
     assert "  (2): Sequential(\n    (0): Linear(4, 2, bias=True)\n  )" in text
 
 
-def test_containers() -> None:
-    a, b = nn.Linear(2, 2), nn.ReLU()
-    sequence = nn.Sequential(a, b)
-    assert sequence[0] is a
-    assert sequence[-1] is b
-    assert len(sequence) == 2
-    assert list(sequence) == [a, b]
-    with pytest.raises(IndexError, match="there is no module 2, it has 2"):
-        sequence[2]
-    named = nn.Sequential({"first": a, "second": b})
-    assert "first.weight" in named.state_dict()
-    modules = nn.ModuleList([a, nn.Linear(2, 3)])
-    assert list(modules.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
-    table = nn.ModuleDict({"a": a})
-    table["b"] = nn.Linear(1, 1)
-    assert table.keys() == ["a", "b"]
-    assert "b" in table
-    with pytest.raises(ArgumentError, match="Sequential: takes modules, argument 1 is function"):
-        nn.Sequential(a, lambda x: x)  # type: ignore[arg-type]
-
-
-def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
+def test_a_state_dict_that_does_not_fit_is_described() -> None:
     net = Net()
     state = dict(net.state_dict())
-    before = net.hidden.weight._array
     state["hidden.bias"] = pg.zeros((7,))
     del state["out.weight"]
     state["extra"] = pg.zeros((1,))
@@ -119,50 +248,29 @@ def test_a_state_dict_that_does_not_fit_changes_nothing() -> None:
         net.load_state_dict(state)
     for part in ("hidden.bias", "(7,)", "(3,)", "out.weight", "extra"):
         assert part in str(error.value)
-    assert net.hidden.weight._array is before
-    report = net.load_state_dict({"hidden.weight": pg.zeros((3, 4))}, strict=False)
+    assert net.norm.num_batches_tracked.dtype is pg.int64
+    with pytest.raises(CheckpointError, match="norm.num_batches_tracked: is float32, takes int64"):
+        net.load_state_dict({**net.state_dict(), "norm.num_batches_tracked": pg.zeros(())})
+    with pytest.raises(CheckpointError, match="takes tensors by name, got str; nn.load reads a file"):
+        net.load_state_dict("net.safetensors")  # type: ignore[arg-type]
+    report = net.load_state_dict({"hidden.weight": pg.zeros((3, 4)), "other": pg.zeros(())}, strict=False)
     assert "hidden.bias" in report.missing
+    assert report.unexpected == ["other"]
+    assert net.hidden.weight.requires_grad
 
 
-def test_layers_refuse_what_they_cannot_be() -> None:
-    with pytest.raises(ArgumentError, match="Linear: out_features takes an int of at least 1, got 0"):
-        nn.Linear(3, 0)
-    with pytest.raises(
-        ArgumentError, match="groups must divide in_channels and out_channels, got 2, 3 and 4"
-    ):
-        nn.Conv2d(3, 4, 3, groups=2)
-    with pytest.raises(ArgumentError, match=r"Conv2d: kernel_size takes an int .*got \(3, 3, 3\)"):
-        nn.Conv2d(3, 4, (3, 3, 3))
-    with pytest.raises(ArgumentError, match=r"Dropout: p takes a probability in \[0, 1\], got 1.5"):
-        nn.Dropout(1.5)
-    with pytest.raises(ArgumentError, match="num_heads must divide embed_dim, got 3 and 8"):
-        nn.MultiheadAttention(8, 3)
-    with pytest.raises(ArgumentError, match="reduction takes 'mean', 'sum' or 'none', got 'avg'"):
-        nn.MSELoss("avg")
-    with pytest.raises(ShapeError, match=r"BatchNorm2d: takes 4 axes .* got shape \(2, 3\)"):
-        nn.BatchNorm2d(3)(pg.zeros((2, 3)))
-    with pytest.raises(ShapeError, match=r"LSTM: takes \(T, N, 4\)"):
-        nn.LSTM(4, 3)(pg.zeros((5, 2, 5)))
-    with pytest.raises(ShapeError, match=r"linear"):
-        nn.Linear(4, 3)(pg.zeros((2, 5)))
-
-
-def test_shapes_of_layers() -> None:
-    x = pg.zeros((2, 4, 8, 6))
-    assert nn.Conv2d(4, 6, 3, padding=1, stride=2)(x).shape == (2, 6, 4, 3)
-    assert nn.ConvTranspose2d(4, 6, 3, stride=2)(x).shape == (2, 6, 17, 13)
-    assert nn.MaxPool2d(2)(x).shape == (2, 4, 4, 3)
-    assert nn.AdaptiveAvgPool2d(2)(x).shape == (2, 4, 2, 2)
-    assert nn.Flatten()(x).shape == (2, 4 * 8 * 6)
-    assert nn.Flatten(2)(x).shape == (2, 4, 48)
-    assert nn.Unflatten(1, (2, -1))(x).shape == (2, 2, 2, 8, 6)
-    out, (h, c) = nn.LSTM(6, 5, num_layers=2, bidirectional=True)(pg.zeros((7, 3, 6)))
-    assert (out.shape, h.shape, c.shape) == ((7, 3, 10), (4, 3, 5), (4, 3, 5))
-    out, h = nn.GRU(6, 5, batch_first=True)(pg.zeros((3, 7, 6)))
-    assert (out.shape, h.shape) == ((3, 7, 5), (1, 3, 5))
-    out, weights = nn.MultiheadAttention(8, 2, batch_first=True)(*[pg.zeros((2, 5, 8))] * 3)
-    assert (out.shape, weights.shape) == ((2, 5, 8), (2, 5, 5))
-    assert nn.Embedding(10, 3)(pg.zeros((2, 4), dtype="int64")).shape == (2, 4, 3)
+def test_a_state_dict_is_the_state_of_its_moment() -> None:
+    net = Net()
+    state = net.state_dict()
+    assert not any(t.requires_grad for t in state.values())
+    with pg.no_grad():
+        net.out.weight.assign(pg.ones((2, 3)))
+    assert state["out.weight"] is not net.out.weight
+    assert state["hidden.weight"].spec is net.hidden.weight.spec
+    net.load_state_dict(
+        {k: t.astype("float64") for k, t in state.items() if t.dtype.is_floating}, strict=False
+    )
+    assert net.out.weight.dtype is pg.float32
 
 
 def test_a_module_without_forward_says_so() -> None:
@@ -185,3 +293,15 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         nn.load(path)
     with pytest.raises(ArgumentError, match="save: takes a module or tensors by name, got int"):
         nn.save(3, path)  # type: ignore[arg-type]
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="model.safetensors is no safetensors file"):
+        nn.load(path)
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        nn.load(tmp_path)
+    name = str(tmp_path / "absent" / "model.safetensors")
+    with pytest.raises(CheckpointError, match="absent/model.safetensors cannot be written: No such file"):
+        nn.save({}, name)
+    header = b'{"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    with pytest.raises(CheckpointError, match="the tensor 'x' is F8_E4M3; takes BOOL, I8"):
+        nn.load(path)
