@@ -8,7 +8,6 @@ from typing import Any
 from plugrad import ops
 from plugrad.dtypes import DType
 from plugrad.errors import ArgumentError
-from plugrad.nn.module import Parameter
 from plugrad.spec import Device
 from plugrad.tensor import Tensor
 
@@ -19,12 +18,12 @@ Sizes = int | tuple[int, ...]
 
 def zero_parameter(shape: tuple[int, ...], dtype: DTypeLike, device: DeviceLike) -> Tensor:
     """A parameter that is 0, or whose values are drawn next."""
-    return Parameter(ops.zeros(shape, dtype=dtype, device=device))
+    return ops.zeros(shape, dtype=dtype, device=device).requires_grad_()
 
 
 def one_parameter(shape: tuple[int, ...], dtype: DTypeLike, device: DeviceLike) -> Tensor:
     """A parameter that is 1."""
-    return Parameter(ops.ones(shape, dtype=dtype, device=device))
+    return ops.ones(shape, dtype=dtype, device=device).requires_grad_()
 
 
 def check_positive(name: str, **values: int) -> None:

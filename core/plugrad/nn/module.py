@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Final, NamedTuple, Self
 
-from plugrad.backend import resolve_device
-from plugrad.convert import asarray
-from plugrad.dispatch.cells import rebind
-from plugrad.dispatch.modes import changed
-from plugrad.dispatch.record import Leaf
-from plugrad.dtypes import DType, as_dtype
-from plugrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError, PlugradError
+from plugrad.dtypes import DType
+from plugrad.errors import ArgumentError, GradientError
+from plugrad.nn._common import DeviceLike, DTypeLike
+from plugrad.nn._state import move, take_over
 from plugrad.spec import Device
 from plugrad.tensor import Tensor
 
@@ -327,8 +324,8 @@ class Module:
     def to(
         self,
         *targets: Device | DType | str,
-        device: Device | str | None = None,
-        dtype: DType | str | None = None,
+        device: DeviceLike = None,
+        dtype: DTypeLike = None,
     ) -> Self:
         """Move the parameters and buffers to a device, or cast the floating ones, or both; returns this module.
 
@@ -344,28 +341,8 @@ class Module:
             DTypeError: if the dtype is not floating, or the device has not the dtype of a tensor.
             DeviceError: if there is no such device. Nothing has changed then.
         """
-        place = None if device is None else resolve_device(device)
-        kind = None if dtype is None else as_dtype(dtype)
-        for target in targets:
-            found = _dtype_or_device(target)
-            if isinstance(found, DType):
-                kind = found
-            else:
-                place = found
-        if kind is not None and not kind.is_floating:
-            raise DTypeError(f"{type(self).__name__}.to: takes a floating dtype, got {kind}")
-
-        def moved(t: Tensor) -> Tensor:
-            if kind is not None and t.dtype.is_floating:
-                t = t.astype(kind)
-            return t if place is None else t.to_device(place)
-
         tensors = [*self.parameters(), *self.buffers()]
-        with changed(recording=False):
-            values = [(t, moved(t), None if t.grad is None else moved(t.grad)) for t in tensors]
-        for t, value, grad in values:
-            if value is not t:
-                _replace(t, value, grad)
+        move(type(self).__name__, tensors, targets, device, dtype)
         return self
 
     # -- its state ----------------------------------------------------------------------------------------
@@ -400,35 +377,7 @@ class Module:
             CheckpointError: if the names or the shapes do not fit; all that do not are listed, and nothing
                 has changed.
         """
-        if not isinstance(state_dict, Mapping):
-            raise CheckpointError(
-                f"load_state_dict: takes tensors by name, got {type(state_dict).__name__}; nn.load reads a file"
-            )
-        own = dict(self._state())
-        found = {id(t) for name, t in own.items() if name in state_dict}
-        missing = [name for name, t in own.items() if id(t) not in found]
-        unexpected = [name for name in state_dict if name not in own]
-        problems = []
-        if strict and missing:
-            problems.append(f"missing: {', '.join(missing)}")
-        if strict and unexpected:
-            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
-        values: list[tuple[Tensor, Tensor]] = []
-        with changed(recording=False):
-            for name, t in own.items():
-                if name in state_dict:
-                    try:
-                        values.append((t, _fitting(t, state_dict[name])))
-                    except PlugradError as error:
-                        problems.append(f"{name}: {error}")
-            if problems:
-                raise CheckpointError(
-                    f"load_state_dict: the state does not fit {type(self).__name__}:\n  "
-                    + "\n  ".join(problems)
-                )
-            for t, value in values:
-                t.assign(value)
-        return LoadReport(missing, unexpected)
+        return LoadReport(*take_over(type(self).__name__, dict(self._state()), state_dict, strict))
 
     # -- how it looks -------------------------------------------------------------------------------------
 
@@ -443,37 +392,6 @@ class Module:
             return f"{type(self).__name__}({own})"
         body = "\n  ".join([*own.split("\n"), *lines] if own else lines)
         return f"{type(self).__name__}(\n  {body}\n)"
-
-
-def _dtype_or_device(target: Any) -> DType | Device:
-    if isinstance(target, Device):
-        return target
-    try:
-        return as_dtype(target)
-    except DTypeError:
-        if not isinstance(target, str):
-            raise
-    return resolve_device(target)
-
-
-def _replace(t: Tensor, value: Tensor, grad: Tensor | None) -> None:
-    """Bind ``t`` to a value of another dtype or device; a leaf stays one, of the new kind."""
-    if t.requires_grad:
-        leaf = Leaf(value.spec)
-        leaf.grad = grad
-        rebind(t, value._array, value.spec.tracked, leaf)
-    else:
-        rebind(t, value._array, value.spec, None)
-
-
-def _fitting(t: Tensor, value: Any) -> Tensor:
-    """``value`` as it is assigned to ``t``."""
-    given = asarray(value, device=value.device if isinstance(value, Tensor) else t.device)
-    if given.shape != t.shape:
-        raise CheckpointError(f"has shape {given.shape}, takes {t.shape}")
-    if given.dtype.is_floating != t.dtype.is_floating:
-        raise CheckpointError(f"is {given.dtype}, takes {t.dtype}")
-    return given.to_device(t.device).astype(t.dtype)
 
 
 __all__ = ["LoadReport", "Module", "Parameter"]

@@ -94,6 +94,35 @@ def test_batch_norm_moves_its_statistics_in_training_alone(device: str) -> None:
     assert int(norm.num_batches_tracked) == 1
 
 
+def test_batch_norm_that_fails_counts_nothing(device: str) -> None:
+    norm = nn.BatchNorm1d(3, device=device)
+    with pytest.raises(pg.PlugradError, match="batch_norm"):
+        norm(pg.ones((1, 3), device=device))
+    assert int(norm.num_batches_tracked) == 0
+    np.testing.assert_array_equal(norm.running_var.numpy(), np.ones(3))
+
+
+def test_dropout_between_recurrent_layers_and_on_attention_weights(device: str) -> None:
+    pg.manual_seed(0)
+    x = pg.asarray(np.random.default_rng(0).standard_normal((5, 2, 8)).astype("float32"), device=device)
+    one, two = (nn.GRU(8, 8, num_layers=n, dropout=0.5, device=device) for n in (1, 2))
+    attention = nn.MultiheadAttention(8, 2, dropout=0.5, device=device)
+    for layer, arguments, drops in (
+        (one, (x,), False),
+        (two, (x,), True),
+        (attention, (x, x, x, None, False), True),
+        (nn.TransformerEncoderLayer(8, 2, 16, device=device), (x,), True),
+    ):
+
+        def run(layer: nn.Module = layer, arguments: tuple[object, ...] = arguments) -> np.ndarray:
+            out = layer(*arguments)
+            return (out[0] if isinstance(out, tuple) else out).numpy()
+
+        assert (run() != run()).any() == drops
+        layer.eval()
+        np.testing.assert_array_equal(run(), run())
+
+
 def test_dropout_drops_in_training_alone_and_is_seeded(device: str) -> None:
     layer = nn.Dropout(0.25)
     x = pg.ones((400, 50), device=device)
