@@ -271,16 +271,21 @@ LOSSES: list[tuple[str, dict[str, Any], Any, Any]] = [
 ]
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 2e-6)])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("name", "options", "shape", "target"), LOSSES, ids=lambda v: str(v)[:40])
-def test_loss(name: str, options: Any, shape: Any, target: Any, reduction: str) -> None:
+def test_loss(
+    name: str, options: Any, shape: Any, target: Any, reduction: str, dtype: str, tolerance: float
+) -> None:
     rng = np.random.default_rng(2)
-    x = 2 * rng.standard_normal(shape)
+    x = (2 * rng.standard_normal(shape)).astype(dtype)
     if isinstance(target, str):
         draw = {"like": rng.standard_normal, "unit": rng.random, "simplex": rng.random}[target]
         target = draw(shape)
         target = target / target.sum(1, keepdims=True) if name == "CrossEntropyLoss" else target
-    arrays = {k: v for k, v in options.items() if isinstance(v, np.ndarray)}
+    if target.dtype.kind == "f":
+        target = target.astype(dtype)
+    arrays = {k: v.astype(dtype) for k, v in options.items() if isinstance(v, np.ndarray)}
     plain = {k: v for k, v in options.items() if k not in arrays}
     ours = getattr(nn, name)(reduction=reduction, **plain, **{k: pg.asarray(v) for k, v in arrays.items()})
     theirs = getattr(torch.nn, name)(
@@ -288,10 +293,10 @@ def test_loss(name: str, options: Any, shape: Any, target: Any, reduction: str) 
     )
     a, b = pg.asarray(x).requires_grad_(), torch.tensor(x, requires_grad=True)
     got, wanted = ours(a, pg.asarray(target)), theirs(b, torch.tensor(target))
-    np.testing.assert_allclose(got.numpy(), wanted.detach().numpy(), rtol=1e-10)
+    np.testing.assert_allclose(got.numpy(), wanted.detach().numpy(), rtol=tolerance, atol=tolerance)
     got.sum().backward()
     wanted.sum().backward()
-    np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
