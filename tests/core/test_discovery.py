@@ -163,7 +163,7 @@ def test_one_that_raises_at_import(site: Path, registry: Registry) -> None:
             backend_source("bad", create="HostBackend.capabilities = lambda self, d: 1 / 0"),
             "division by zero",
         ),
-        (backend_source("bad", setup="kernels = {}"), "kernels of plug_bad is dict, not a KernelTable"),
+        (backend_source("bad", setup="kernels = {}"), "kernels of HostBackend is dict, not a KernelTable"),
     ],
 )
 def test_one_that_is_broken(site: Path, registry: Registry, source: str, reason: str) -> None:
@@ -650,3 +650,27 @@ def test_devices_command_json(command: typer.Typer) -> None:
 
 def test_devices_command_without_a_backend(command: typer.Typer) -> None:
     assert "No backend is installed" in CliRunner().invoke(command).output
+
+
+def test_a_backend_of_this_process(site: Path, registry: Registry) -> None:
+    install_backend(site, "good")
+
+    class Mine(NullBackend):
+        name = "mine"
+
+    backend = Mine()
+    registry.add(backend)
+    assert registry.get("mine") is backend
+    assert registry.resolve("mine:0") == Device("mine", 0)
+    with pytest.raises(DeviceError, match="there is no device mine:1"):
+        registry.resolve("mine:1")
+    assert [r.name for r in registry.reports()] == ["good"]
+    for taken in ("mine", "good", "null"):
+        Mine.name = taken
+        with pytest.raises(DeviceError, match=f"there is a backend named '{taken}' already"):
+            registry.add(Mine())
+    Mine.name = "a:1"
+    with pytest.raises(BackendBroken, match="cannot name a device"):
+        registry.add(Mine())
+    with pytest.raises(BackendBroken, match="takes a Backend, got int"):
+        registry.add(3)  # type: ignore[arg-type]

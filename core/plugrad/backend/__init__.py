@@ -7,6 +7,7 @@ from plugrad.backend.default import (
     devices,
     extensions,
     get_backend,
+    register_backend,
     resolve_device,
     use_device,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "get_backend",
     "hookimpl",
     "load_hooks",
+    "register_backend",
     "resolve_device",
     "use_device",
 ]

@@ -37,6 +37,20 @@ def get_backend(name: str) -> Backend:
     return _default.get(name)
 
 
+def register_backend(backend: Backend) -> None:
+    """Make a backend known to this process alone, without a distribution that brings it.
+
+    For trying one out while it is written, and for tools and tests. Its devices are taken wherever a device
+    is named; `devices` and `backends`, which tell what is installed, do not list them.
+
+    Raises:
+        BackendBroken: if it is no complete `Backend`.
+        BackendUnavailable: if it finds no device.
+        DeviceError: if a backend of its name is there already, installed or registered.
+    """
+    _default.add(backend)
+
+
 def resolve_device(value: Device | str | None) -> Device:
     """The device that ``value`` means: a `Device`, ``"name"``, ``"name:index"``, or None for the current one.
 

@@ -132,6 +132,20 @@ class Registry:
                 raise DeviceError(f"backend {name!r} is asked for by its own plugin while that is loaded")
             return plugin.backend
 
+    def add(self, backend: Backend) -> None:
+        """See `plugrad.backend.register_backend`."""
+        if not isinstance(backend, Backend):
+            raise BackendBroken(f"register_backend takes a Backend, got {type(backend).__name__}")
+        with self._lock:
+            self._find()
+            name = getattr(backend, "name", None)
+            if not isinstance(name, str) or Device.split(name) != (name, 0):
+                raise BackendBroken(f"{name!r} cannot name a device")
+            if name in self._ready or name in self._claims:
+                raise DeviceError(f"there is a backend named {name!r} already")
+            self._counts[name] = len(_devices(backend))
+            self._ready[name] = backend
+
     def resolve(self, value: Device | str | None) -> Device:
         """See `plugrad.backend.resolve_device`."""
         if value is None:
@@ -303,20 +317,10 @@ class Registry:
             raise BackendBroken(f"{name!r} cannot name a device")
         if (contest := self._contest(name)) is not None:
             raise BackendBroken(contest)
-        kernels = getattr(backend, "kernels", None)
-        if not isinstance(kernels, KernelTable):
-            raise BackendBroken(f"kernels of {value} is {type(kernels).__name__}, not a KernelTable")
         plugin.name = name
-        infos = tuple(backend.devices())
-        if not infos:
-            raise BackendUnavailable("it finds no device")
-        devices = []
-        for index, info in enumerate(infos):
-            device = Device(name, index)
-            supported = backend.capabilities(device).dtypes
-            devices.append(DeviceReport(device, info, tuple(d for d in ALL if d in supported)))
+        plugin.devices = devices = _devices(backend)
+        kernels = backend.kernels
         plugin.kernels = {op.name: kernels.count(op) for op in sorted(kernels, key=lambda op: op.name)}
-        plugin.devices = tuple(devices)
         plugin.backend = backend
         self._counts[name] = len(devices)
         return backend
@@ -371,3 +375,21 @@ class Registry:
                 raise
             raise type(error)(f"{DEVICE_VARIABLE} is {text!r}: {error}") from error
         return self._process
+
+
+def _devices(backend: Backend) -> tuple[DeviceReport, ...]:
+    """The devices of a new backend, once its table and they are seen to be there."""
+    kernels = getattr(backend, "kernels", None)
+    if not isinstance(kernels, KernelTable):
+        raise BackendBroken(
+            f"kernels of {type(backend).__name__} is {type(kernels).__name__}, not a KernelTable"
+        )
+    infos = tuple(backend.devices())
+    if not infos:
+        raise BackendUnavailable("it finds no device")
+    devices = []
+    for index, info in enumerate(infos):
+        device = Device(backend.name, index)
+        supported = backend.capabilities(device).dtypes
+        devices.append(DeviceReport(device, info, tuple(d for d in ALL if d in supported)))
+    return tuple(devices)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.backend import get_backend
 from plugrad.dispatch.conversion import flat, scalar_tensor
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import Modes, changed
+from plugrad.dispatch.observer import Source
 from plugrad.errors import PlugradError, UnsupportedOp
 from plugrad.spec import Device, Spec
 
@@ -39,17 +41,49 @@ def find_kernel(
     results: tuple[Spec, ...],
 ) -> Callable[..., Any]:
     """What computes arrays from arrays: the backend's kernel, the body, or what the user switched on."""
-    found = backend.kernels.find(op, specs, with_modes(attributes, modes))
-    if found is not None:
-        return found.function
-    if op.body is not None:
-        return _body_kernel(op, specs, results)
-    if modes.fallback is not None and modes.fallback != device:
-        return _fallback_kernel(op, specs, attributes, backend, device, modes)
+    run: Run | None = own_kernel(op, specs, attributes, backend, device, modes)
+    if run is None and op.body is not None:
+        run = _body_kernel(op, specs, results)
+        run = observed(op, Source.BODY, run, specs, attributes, device, modes)
+    elif run is None and modes.fallback is not None and modes.fallback != device:
+        run = _fallback_kernel(op, specs, attributes, backend, device, modes)
+        run = observed(op, Source.FALLBACK, run, specs, attributes, device, modes)
+    if run is not None:
+        return run
     raise UnsupportedOp(
         f"{op.name}: device {device} has no kernel for {', '.join(map(str, flat(specs)))}, and {op.name} is a "
         "primitive, without a body; plugrad.fallback(device) runs such ops on another device"
     )
+
+
+def own_kernel(
+    op: Op[..., Any],
+    specs: Sequence[Any],
+    attributes: dict[str, Any],
+    backend: Backend,
+    device: Device,
+    modes: Modes,
+) -> Any:
+    """The backend's own kernel, or None."""
+    found = backend.kernels.find(op, specs, with_modes(attributes, modes))
+    if found is None:
+        return None
+    return observed(op, Source.KERNEL, found.function, specs, attributes, device, modes)
+
+
+def observed(
+    op: Op[..., Any],
+    source: Source,
+    run: Callable[..., Any] | None,
+    specs: Sequence[Any],
+    attributes: dict[str, Any],
+    device: Device,
+    modes: Modes,
+) -> Any:
+    """What computes the op, once the observer, if there is one, was told."""
+    if modes.observer is None:
+        return run
+    return modes.observer.settled(op, source, run, specs, attributes, device)
 
 
 def _body_kernel(op: Op[..., Any], specs: Sequence[Any], results: tuple[Spec, ...]) -> Callable[..., Any]:
@@ -117,7 +151,8 @@ def _fallback_kernel(
         return spec if spec is None else Spec(spec.shape, spec.dtype, target)
 
     there = {k: target if isinstance(v, Device) else v for k, v in attributes.items()}
-    kernel = find_kernel(op, [moved(s) for s in specs], there, other, target, modes, ())
+    unobserved = replace(modes, observer=None)
+    kernel = find_kernel(op, [moved(s) for s in specs], there, other, target, unobserved, ())
 
     def move(value: Any) -> Any:
         if isinstance(value, list):
@@ -142,12 +177,14 @@ def data_dependent(
     attributes: dict[str, Any],
     backend: Backend,
     device: Device,
+    modes: Modes,
     dtypes: Sequence[DType],
 ) -> Run:
     """A runner that reads the shapes of the results, which depend on the values, from the results."""
-    found = backend.kernels.find(op, specs, attributes)
-    if found is None:
+    kernel = own_kernel(op, specs, attributes, backend, device, modes)
+    if kernel is None:
         if op.body is not None:
+            observed(op, Source.BODY, None, specs, attributes, device, modes)
             return lambda *operands: apply_body(op, operands, attributes)
         raise UnsupportedOp(
             f"{op.name}: device {device} has no kernel for it, and the shape of its result depends on the values; "
@@ -155,7 +192,7 @@ def data_dependent(
         )
 
     def run(*operands: Any) -> Any:
-        out = found.function(*(x._array if isinstance(x, TensorData) else x for x in operands), **attributes)
+        out = kernel(*(x._array if isinstance(x, TensorData) else x for x in operands), **attributes)
         arrays = out if len(dtypes) > 1 else (out,)
         tensors = tuple(
             wrap(a, Spec(backend.shape(a), d, device)) for a, d in zip(arrays, dtypes, strict=True)

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+from plugrad.dispatch.observer import Observer
 from plugrad.dtypes import DType
 from plugrad.spec import Device
 
@@ -20,6 +21,7 @@ class Modes:
         autocast: the 16-bit dtype that GEMM-like ops compute in, or None.
         matmul_precision: ``"highest"`` or ``"high"``; kernels choose by it (see `KernelTable`).
         fallback: the device that runs primitives which the tensors' own device has no kernel for, or None.
+        observer: who is told what computes each op, or None. Modes are kept for good, and their observer too.
     """
 
     recording: bool = True
@@ -27,6 +29,7 @@ class Modes:
     autocast: DType | None = None
     matmul_precision: str = "highest"
     fallback: Device | None = None
+    observer: Observer | None = None
 
 
 _interned: Final[dict[tuple[Any, ...], Modes]] = {}

@@ -21,8 +21,17 @@ from plugrad.dispatch.conversion import (
     spec_of,
 )
 from plugrad.dispatch.data import wrap
-from plugrad.dispatch.lowering import apply_body, data_dependent, find_kernel, flatten, inlined, with_modes
+from plugrad.dispatch.lowering import (
+    apply_body,
+    data_dependent,
+    find_kernel,
+    flatten,
+    inlined,
+    observed,
+    own_kernel,
+)
 from plugrad.dispatch.modes import changed, local
+from plugrad.dispatch.observer import Source
 from plugrad.dispatch.pullback import Pullback
 from plugrad.dispatch.runner import kernel_runner
 from plugrad.dispatch.statement import Call
@@ -67,7 +76,7 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
         return inlined(op, attributes)
     if op.data_dependent:
         return data_dependent(
-            op, specs, attributes, backend, device, [s.dtype for s in _infer(op, specs, attributes)]
+            op, specs, attributes, backend, device, modes, [s.dtype for s in _infer(op, specs, attributes)]
         )
     wrt = {n for v in op.vjps for n in v.wrt}
     follows = follows and any(
@@ -85,8 +94,8 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
         named = dict(zip((*op.outputs, *op.residuals), results, strict=True))
 
         def find(rule: Op[..., Any], rule_specs: Sequence[Any], rule_attributes: dict[str, Any]) -> Any:
-            found = backend.kernels.find(rule, rule_specs, with_modes(rule_attributes, modes))
-            return None if found is None else found.function
+            run = own_kernel(rule, rule_specs, rule_attributes, backend, device, modes)
+            return run or observed(rule, Source.BODY, None, rule_specs, rule_attributes, device, modes)
 
         scalars = frozenset(o.name for o, k in zip(op.operands, keys, strict=True) if isinstance(k, type))
         entry = Pullback(op, kept, specs, tracked, named, scalars, find)
@@ -130,7 +139,7 @@ def _abstract(op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any]
 
     device = next((s.device for s in flat(specs)), None) or attributes["device"]
     inner = {k: _ABSTRACT if isinstance(v, Device) else v for k, v in attributes.items()}
-    with changed(recording=False, autocast=None):
+    with changed(recording=False, autocast=None, observer=None):
         results = apply_body(op, [empty(s) for s in specs], inner)
     several = results if isinstance(results, (tuple, list)) else (results,)
     return tuple(Spec(r.spec.shape, r.spec.dtype, device) for r in flatten(several))
