@@ -27,7 +27,7 @@ from plugrad.dtypes import ALL, DType
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    from plugrad.dispatch.sample import Sampler
+    from plugrad.dispatch.sample import ErrorSampler, Sampler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +54,7 @@ class Op(Generic[P, R]):
         may_alias: the result may be a view of an operand.
         expression: for an elementwise primitive, its C99 expression over the operands' names.
         sampler: makes the samples that tests and the conformance suite run.
+        errors: makes samples that the op refuses, beyond wrong dtypes and shapes that do not broadcast; or None.
         vjps: its rules.
         owner: for the op of a rule, the op that the rule belongs to.
     """
@@ -67,6 +68,7 @@ class Op(Generic[P, R]):
         "data_dependent",
         "differentiable",
         "dtypes",
+        "errors",
         "expression",
         "infer",
         "kind",
@@ -101,6 +103,7 @@ class Op(Generic[P, R]):
     may_alias: bool
     expression: str | None
     sampler: Sampler | None
+    errors: ErrorSampler | None
     vjps: tuple[Vjp, ...]
     owner: Op[..., Any] | None
     cache: dict[Any, Callable[..., Any]]
@@ -240,6 +243,7 @@ def _rule_op(owner: Op[..., Any], name: str, rule: Rule) -> Op[..., Any]:
             "may_alias": True,
             "expression": None,
             "sampler": None,
+            "errors": None,
             "vjps": (),
             "owner": owner,
         },
@@ -262,6 +266,7 @@ def op(
     may_alias: bool = False,
     expression: str | None = None,
     samples: Sampler | None = None,
+    errors: ErrorSampler | None = None,
     namespace: str = "",
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
     """State an op: a decorator for a function whose signature is the op's and whose code is its body.
@@ -281,6 +286,7 @@ def op(
         may_alias: the result may be a view of an operand.
         expression: the C99 expression of an elementwise primitive.
         samples: see `plugrad.dispatch.sample`.
+        errors: samples that the op refuses; see `plugrad.dispatch.sample.ErrorSample`.
         namespace: goes before the name, with a dot; a plugin's ops have one of their own.
     """
 
@@ -310,6 +316,7 @@ def op(
                 "may_alias": may_alias,
                 "expression": expression,
                 "sampler": samples,
+                "errors": errors,
                 "vjps": (),
                 "owner": None,
             },

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from plugrad.errors import PlugradError
+
 Host = np.ndarray[Any, Any]
 
 
@@ -43,6 +45,19 @@ class Sample:
         return f"Sample({', '.join(shown)})"
 
 
+class ErrorSample(Sample):
+    """An application that the op refuses, on any device.
+
+    Attributes:
+        error: the class of the error.
+    """
+
+    def __init__(self, error: type[PlugradError], *operands: Any, **attributes: Any) -> None:
+        super().__init__(*operands, **attributes)
+        self.error = error
+
+
+ErrorSampler = Callable[[np.random.Generator], Sequence[ErrorSample]]
 Sampler = Callable[[np.random.Generator], Sequence[Sample]]
 
 SHAPES = ((), (0, 3), (1,), (7,), (3, 5), (2, 3, 4))
@@ -92,6 +107,11 @@ def booleans(operands: int = 1) -> Sampler:
         return [Sample(*(rng.random(s) < 0.5 for _ in range(operands))) for s in SHAPES]
 
     return make
+
+
+def errors(*refused: ErrorSample) -> ErrorSampler:
+    """Error samples, given one by one."""
+    return lambda rng: refused
 
 
 def samples(*makers: Sampler | Sample) -> Sampler:

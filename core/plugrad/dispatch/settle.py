@@ -63,7 +63,7 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
         return run
     specs = [Spec((), t, device) if isinstance(s, type) else s for s, t in zip(specs, targets, strict=True)]
     check_dtypes(op, specs, backend, device)
-    attributes = _normalized(op, specs, attributes, device)
+    attributes = normalized(op, specs, attributes, device)
     tracked = [
         tuple(isinstance(i, Tracked) for i in k) if isinstance(k, tuple) else isinstance(k, Tracked)
         for k in keys
@@ -105,7 +105,7 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
     return checked(run, op) if modes.anomaly else run
 
 
-def _normalized(
+def normalized(
     op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any], device: Device
 ) -> dict[str, Any]:
     if "device" in op.attributes:
