@@ -7,6 +7,7 @@ from typing import Any
 
 import plugrad as pg
 from plugrad.backend.null import NOTHING
+from plugrad.dispatch.anomaly import line_of_backward
 from plugrad.dispatch.modes import changed
 from plugrad.dispatch.observer import Source
 from plugrad.dispatch.op import Op
@@ -62,3 +63,28 @@ def test_what_it_returns_runs_instead() -> None:
 
     with changed(observer=Instead()):
         assert pg.sin(pg.ones((2,), device="null"))._array == "mine"
+
+
+def test_a_backward_tells_the_line_that_made_what_it_passes_through() -> None:
+    class Lines(Recorder):
+        def settled(self, op: Op[..., Any], *rest: Any) -> Callable[..., Any]:
+            def run(*arrays: Any, **attributes: Any) -> Any:
+                self.ran.append(f"{op.name}: {line_of_backward()}")
+                return NOTHING
+
+            return run
+
+    recorder = Lines()
+    x = pg.ones((2,), device="null").requires_grad_()
+    with changed(observer=recorder):
+        y = pg.exp(x)  # forward
+        pg.sin(y).sum().backward()
+        for through in (pg.cos(x).sum(), pg.tan(x).sum()):
+            pg.grad(lambda x: pg.tanh(x).sum())(x.detach())
+            through.backward(inputs=[x])
+    assert "exp: None" in recorder.ran
+    (backward,) = [r for r in recorder.ran if r.startswith("exp.vjp.x: ")]
+    assert backward.endswith("y = pg.exp(x)  # forward")
+    assert __file__ in backward
+    assert [r for r in recorder.ran if r.startswith("tanh.vjp") and r.endswith("tanh(x).sum())(x.detach())")]
+    assert [r for r in recorder.ran if r.startswith("cos.vjp") and "for through in" in r]

@@ -108,8 +108,8 @@ def _walk(
     found: dict[Origin, Any] = {}
     cts: dict[Origin, Any] = {}
     heap: list[tuple[int, Any]] = []
-    anomaly = local.modes.anomaly
-    plain = needed is None and not create and not anomaly
+    anomaly, observed = local.modes.anomaly, local.modes.observer is not None
+    plain = needed is None and not create and not anomaly and not observed
 
     def give(origin: Origin, ct: Tensor) -> None:
         if type(origin) is Slot:
@@ -153,6 +153,9 @@ def _walk(
             results = node.pullback.first(node.saved, *given)
         elif anomaly:
             results = _watched(node, given, create, needed)
+        elif observed:
+            with on_behalf_of(getattr(node, "line", None) or None):
+                results = node.pull(given, create, needed)
         else:
             results = node.pull(given, create, needed)
         if not retain:

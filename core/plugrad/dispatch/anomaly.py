@@ -1,14 +1,16 @@
-"""What `detect_anomaly` adds to a runner: a look at each result, and the user's line."""
+"""What `detect_anomaly` adds to a runner: a look at each result, and the user's line. An `Observer` wants the line too."""
 
 from __future__ import annotations
 
 import linecache
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,7 +25,7 @@ from plugrad.errors import AnomalyError
 if TYPE_CHECKING:
     from plugrad.dispatch.op import Op
 
-_PACKAGE: Final = str(Path(__file__).resolve().parents[1])
+_PACKAGE: Final = str(Path(__file__).resolve().parents[1]) + os.sep
 # The names of the code that dispatch writes for signatures.
 _WRITTEN: Final = ("<call of ", "<runner ", "<pullback of ")
 
@@ -50,15 +52,20 @@ def on_behalf_of(line: str | None) -> Iterator[None]:
         _local.line = before
 
 
-def user_line() -> str:
-    """File, line and code of the innermost frame outside plugrad."""
-    frame = sys._getframe(1)
+def line_of_backward() -> str | None:
+    """The line that made what backward is passing through on this thread, where its node remembers it."""
+    return _local.line
+
+
+def user_line(frame: FrameType | None = None) -> str:
+    """File, line and code of the innermost frame outside plugrad, from ``frame`` or the caller on."""
+    frame = frame or sys._getframe(1)
     while frame is not None:
         code, name = frame.f_code, frame.f_code.co_filename
         if not name.startswith((_PACKAGE, *_WRITTEN)):
             source = linecache.getline(name, frame.f_lineno, frame.f_globals).strip()
             return f"{name}:{frame.f_lineno}, in {code.co_name}: {source}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "(no user code)"
 
 
@@ -67,6 +74,18 @@ def note_line(origin: Any) -> None:
     node = origin.node if isinstance(origin, Slot) else origin
     if isinstance(node, (Node, Function)):
         node.line = _local.line or user_line()
+
+
+def noting_line(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A runner that notes the line on its node."""
+
+    def run_noting(*operands: Any) -> Any:
+        result = run(*operands)
+        for tensor in result if isinstance(result, tuple) else (result,):
+            note_line(tensor._node)
+        return result
+
+    return run_noting
 
 
 def is_anomalous(value: Any) -> bool:

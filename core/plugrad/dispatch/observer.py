@@ -21,7 +21,11 @@ class Source(enum.StrEnum):
 
 
 class Observer(Protocol):
-    """Set for a block by ``plugrad.dispatch.modes.changed(observer=...)``."""
+    """Set for a block by ``plugrad.dispatch.modes.changed(observer=...)``.
+
+    What is recorded in the block remembers the user's line that made it: a backward in the block tells it
+    (`plugrad.dispatch.anomaly.line_of_backward`).
+    """
 
     def settled(
         self,

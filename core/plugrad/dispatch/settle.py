@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.backend import backend_of
-from plugrad.dispatch.anomaly import checked
+from plugrad.dispatch.anomaly import checked, noting_line
 from plugrad.dispatch.conversion import (
     check_dtypes,
     checking_scalars,
@@ -102,7 +102,9 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
     letters = ["l" if isinstance(k, tuple) else "t" if isinstance(k, (Spec, Tracked)) else "s" for k in keys]
     run = kernel_runner(kernel, attributes, letters, outputs, entry)
     run = checking_scalars(run, op, keys, specs)
-    return checked(run, op) if modes.anomaly else run
+    if modes.anomaly:
+        return checked(run, op)
+    return run if modes.observer is None or entry is None else noting_line(run)
 
 
 def normalized(
