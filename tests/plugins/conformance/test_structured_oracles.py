@@ -113,6 +113,14 @@ def test_every_op_has_an_oracle() -> None:
     assert named == {op.name for op in STRUCTURED}
 
 
+@pytest.mark.parametrize("op", STRUCTURED, ids=lambda op: op.name)
+def test_an_oracle_takes_what_a_kernel_takes(op: Op[..., Any]) -> None:
+    parameters = inspect.signature(ORACLES[op.name]).parameters.values()
+    keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert keywords == set(op.attributes) - {"device"}
+    assert [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] == [o.name for o in op.operands]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_oracle_shares_no_code_with_what_it_judges(family: str) -> None:
     module = importlib.import_module(f"plugrad_conformance.oracles.{family}")
