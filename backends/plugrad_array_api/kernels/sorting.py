@@ -1,0 +1,54 @@
+"""Orders along an axis. NaN is the largest and -0 equals 0, which the standard leaves open."""
+
+from __future__ import annotations
+
+import math
+
+from plugrad import ops
+from plugrad_array_api.kernels._library import Array, Library
+from plugrad_array_api.kernels._table import Kernels
+
+
+def _along(library: Library, x: Array, indices: Array, axis: int) -> Array:
+    """The elements of ``x`` that ``indices``, of the same shape, name along ``axis``."""
+    xp = library.xp
+    rest = tuple(i for i in range(x.ndim) if i != axis)
+    rows = xp.permute_dims(x, (*rest, axis))
+    places = xp.permute_dims(indices, (*rest, axis))
+    n, count = x.shape[axis], math.prod(x.shape)
+    starts = xp.reshape(library.range(count // n, indices) * n, (*rows.shape[:-1], 1))
+    taken = xp.take(xp.reshape(rows, (count,)), xp.reshape(places + starts, (count,)), axis=0)
+    back = [*range(axis), x.ndim - 1, *range(axis, x.ndim - 1)]
+    return xp.permute_dims(xp.reshape(taken, rows.shape), tuple(back))
+
+
+def add(kernels: Kernels, library: Library) -> None:
+    """Register the kernels of this family."""
+    xp = library.xp
+
+    def ascending(x: Array, axis: int) -> Array:
+        """The indices that sort ``x``, equal elements in their order."""
+        int64, uint8 = library.dtypes["int64"], library.dtypes["uint8"]
+        if library.is_bool(x):
+            x = library.cast(x, uint8)
+        if not library.is_floating(x):
+            return library.cast(xp.argsort(x, axis=axis, stable=True), int64)
+        nan = xp.isnan(x)
+        zero = library.scalar(0, x)
+        order = library.cast(xp.argsort(xp.where(nan, zero, x + zero), axis=axis, stable=True), int64)
+        if not bool(xp.any(nan)):
+            return order
+        # Then NaN behind all others, which keep their order.
+        behind = _along(library, library.cast(nan, uint8), order, axis)
+        last = library.cast(xp.argsort(behind, axis=axis, stable=True), int64)
+        return _along(library, order, last, axis)
+
+    @kernels(ops.argsort)
+    def _(x: Array, *, axis: int, descending: bool, stable: bool) -> Array:
+        del stable
+        if not descending:
+            return ascending(x, axis)
+        # The order of the elements from the last to the first, read backwards, keeps that of equal ones. Not all
+        # libraries that are near the standard take its descending=.
+        backwards = xp.flip(ascending(xp.flip(x, axis=axis), axis), axis=axis)
+        return x.shape[axis] - 1 - backwards
