@@ -210,3 +210,10 @@ def test_a_data_dependent_shape_needs_values() -> None:
         UnsupportedOp, match=r"dispatch_test.some: device null:0 has no kernel.*\.to\(device\)"
     ):
         some(tensor(2))
+
+
+def test_a_result_of_integers_needs_no_gradient() -> None:
+    x = pg.ones((3,), device="null").requires_grad_()
+    assert x.astype("float64").requires_grad
+    assert not x.astype("int32").requires_grad
+    assert not pg.astype(x, "bool").requires_grad

@@ -86,6 +86,8 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
     results = _infer(op, specs, {**attributes, "residuals": follows} if op.residuals else attributes)
     if op.residuals:
         attributes = {**attributes, "residuals": follows}
+    # A cast to integers is constant, whatever the op's record says of its other results.
+    follows = follows and any(results[op.outputs.index(n)].dtype.is_floating for n in op.differentiable)
     kernel = find_kernel(op, specs, attributes, backend, device, modes, results)
     outputs = results[: len(op.outputs)] if op.owner is None else results
     entry = None
