@@ -39,7 +39,8 @@ def leaky_relu(x: np.ndarray, *, negative_slope: float = 0.01) -> Any:
 @elementwise("elu")
 def elu(x: np.ndarray, *, alpha: float = 1.0) -> Any:
     """``x``, or ``alpha * (exp(x) - 1)`` where it is not positive."""
-    return np.where(x > 0, x, alpha * np.expm1(x))
+    # The exponential of -0 less 1 is 0.
+    return np.where(x > 0, x, alpha * np.expm1(x + 0.0))
 
 
 def _logistic(x: np.ndarray, tail: np.ndarray | float = 0.0) -> Any:
