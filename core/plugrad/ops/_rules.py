@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from plugrad import dtypes
+from plugrad.dispatch.sample import ErrorSample
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
 from plugrad.spec import Shape, Spec, broadcast_shapes
@@ -73,6 +76,20 @@ def axes_of(name: str) -> Callable[[Any, Any], tuple[int, ...]]:
 AXES = {"axis": axes_of("x")}
 """The normalizer of a reduction's ``axis``."""
 
+REFUSED_AXIS: Final = (
+    ErrorSample(AxisError, np.zeros((2, 3)), axis=2),
+    ErrorSample(AxisError, np.zeros((2, 3)), axis=-3),
+    ErrorSample(ArgumentError, np.zeros((2, 3)), axis=0.5),
+)
+"""What an op of one operand refuses as its one ``axis``."""
+
+REFUSED_AXES: Final = (
+    ErrorSample(AxisError, np.zeros((2, 3)), axis=2),
+    ErrorSample(AxisError, np.zeros((2, 3)), axis=(0, -3)),
+    ErrorSample(ShapeError, np.zeros((2, 3)), axis=(1, -1)),
+)
+"""What an op of one operand refuses as its ``axis``, where it takes several."""
+
 
 def shape_value(call: Any, value: Any) -> Shape:
     """A shape: an int or a sequence of non-negative ints."""
@@ -83,10 +100,12 @@ def shape_value(call: Any, value: Any) -> Shape:
     return shape
 
 
-def dtype_value(call: Any, value: Any) -> DType | None:
-    """A dtype, or None."""
-    del call
-    return None if value is None else as_dtype(value)
+def dtype_value(call: Any, value: Any) -> DType:
+    """A dtype."""
+    try:
+        return as_dtype(value)
+    except DTypeError as error:
+        raise DTypeError(f"{call.op.name}: {error}") from None
 
 
 def reduced_shape(shape: Shape, axis: Sequence[int], keepdims: bool) -> Shape:
@@ -120,7 +139,7 @@ def accumulated(call: Any, value: Any) -> DType:
         if own.is_floating:
             return own
         return dtypes.uint64 if own.kind == "uint" else dtypes.int64
-    dtype = as_dtype(value)
+    dtype = dtype_value(call, value)
     if dtype is dtypes.bool or (own.is_floating and not dtype.is_floating):
         takes = "a floating dtype" if own.is_floating else "a numeric dtype"
         raise DTypeError(

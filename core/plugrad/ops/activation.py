@@ -7,8 +7,10 @@ from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import integers, samples, uniform
+from plugrad.dispatch.sample import ErrorSample, errors, integers, samples, uniform
 from plugrad.dtypes import FLOATING, NUMERIC
 from plugrad.errors import ArgumentError
 from plugrad.ops._rules import like
@@ -62,6 +64,7 @@ def _(ct: Tensor, out: Tensor) -> Tensor:
     dtypes=FLOATING,
     attributes={"negative_slope": _number("negative_slope")},
     samples=samples(uniform(-3, 3), uniform(-3, 3, negative_slope=0.25), uniform(-3, 3, negative_slope=-1.5)),
+    errors=errors(ErrorSample(ArgumentError, np.zeros(3), negative_slope="steep")),
 )
 def leaky_relu(x: Tensor, /, negative_slope: float = 0.01) -> Tensor:
     """``x`` where it is positive, else ``negative_slope * x``, elementwise.
@@ -82,6 +85,7 @@ def _(ct: Tensor, x: Tensor, *, negative_slope: float) -> Tensor:
     dtypes=FLOATING,
     attributes={"alpha": _number("alpha")},
     samples=samples(uniform(-3, 3), uniform(-3, 3, alpha=0.5)),
+    errors=errors(ErrorSample(ArgumentError, np.zeros(3), alpha=None)),
 )
 def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
     """``x`` where it is positive, else ``alpha * (exp(x) - 1)``, elementwise. The derivative at 0 is ``alpha``.
@@ -133,6 +137,11 @@ def _(ct: Tensor, x: Tensor) -> Tensor:
     attributes={"beta": _number("beta", positive=True), "threshold": _number("threshold")},
     autocast=Autocast.FULL,
     samples=samples(uniform(-9, 9), uniform(-9, 9, beta=2.5), uniform(-9, 9, threshold=3.0)),
+    errors=errors(
+        ErrorSample(ArgumentError, np.zeros(3), beta=0.0),
+        ErrorSample(ArgumentError, np.zeros(3), beta=math.nan),
+        ErrorSample(ArgumentError, np.zeros(3), threshold=None),
+    ),
 )
 def softplus(x: Tensor, /, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """``log(1 + exp(beta * x)) / beta``, elementwise, without overflow: a smooth `relu`.
@@ -189,6 +198,7 @@ def _approximation(call: Any, value: Any) -> str:
     dtypes=FLOATING,
     attributes={"approximate": _approximation},
     samples=samples(uniform(-4, 4), uniform(-4, 4, approximate="tanh")),
+    errors=errors(ErrorSample(ArgumentError, np.zeros(3), approximate="sigmoid")),
 )
 def gelu(x: Tensor, /, *, approximate: str = "none") -> Tensor:
     """``x`` times the probability that a standard normal variable is below it, elementwise; NaN at minus infinity.

@@ -10,7 +10,7 @@ import numpy as np
 from plugrad.convert import asarray, to_host
 from plugrad.dispatch.data import TensorData
 from plugrad.dispatch.op import op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
 from plugrad.ops._rules import integer, normal_axis
 from plugrad.ops.broadcasting import broadcast_to
@@ -98,6 +98,12 @@ def _destination(call: Any, value: Any) -> Ints:
         Sample(rng.standard_normal((2, 3, 4)), source=0, destination=-1),
         Sample(rng.standard_normal((2, 3, 4)), source=(0, 1), destination=(2, 0)),
     ],
+    errors=errors(
+        ErrorSample(AxisError, np.zeros((2, 3)), source=2, destination=0),
+        ErrorSample(AxisError, np.zeros((2, 3)), source=0, destination=-3),
+        ErrorSample(ShapeError, np.zeros((2, 3)), source=(0, -2), destination=(0, 1)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), source=(0, 1), destination=0),
+    ),
 )
 def moveaxis(x: Tensor, /, source: int | Ints, destination: int | Ints) -> Tensor:
     """``x`` with the axes ``source`` at ``destination``, the others in their order (array API `moveaxis`)."""
@@ -137,6 +143,12 @@ def _shifts(call: Any, value: Any) -> Ints:
         Sample(rng.standard_normal((0, 4)), shift=1, axis=0),
         Sample(rng.standard_normal(()), shift=2),
     ],
+    errors=errors(
+        ErrorSample(AxisError, np.zeros((2, 3)), shift=1, axis=2),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), shift=(1, 2)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), shift=(1, 2, 3), axis=(0, 1)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), shift=0.5),
+    ),
 )
 def roll(x: Tensor, /, shift: int | Ints, *, axis: int | Ints | None = None) -> Tensor:
     """``x`` with its elements moved along axes, those beyond the end coming in at the start (array API `roll`).
@@ -176,6 +188,10 @@ def _repetitions(call: Any, value: Any) -> Ints:
         Sample(rng.standard_normal((2, 3)), repetitions=(0, 2)),
         Sample(rng.standard_normal(()), repetitions=()),
     ],
+    errors=errors(
+        ErrorSample(ArgumentError, np.zeros((2, 3)), repetitions=(2, -1)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), repetitions=(0.5,)),
+    ),
 )
 def tile(x: Tensor, /, repetitions: Ints) -> Tensor:
     """``x`` laid out several times along its axes (array API `tile`).

@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
-from plugrad.errors import DTypeError, ShapeError
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
+from plugrad.errors import ArgumentError, AxisError, DTypeError, IndexRangeError, ShapeError
 from plugrad.ops._rules import axis_of
 from plugrad.ops.arithmetic import maximum
 from plugrad.ops.broadcasting import broadcast_to, sum_to
@@ -29,8 +31,6 @@ from plugrad.ops.sorting import argsort
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 Bounds = tuple[tuple[int, int, int], ...]
@@ -68,6 +68,12 @@ def _slice_samples(rng: np.random.Generator) -> list[Sample]:
     infer=lambda call: _replaced(call, bounded_shape(call.bounds)),
     attributes={"bounds": _slice_bounds},
     samples=_slice_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(5), np.zeros(3), bounds=((0, 2, 1),)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(()), bounds=((0, 2, 1),)),
+        ErrorSample(ArgumentError, np.zeros(5), np.zeros(()), bounds=((0, 2, 0),)),
+        ErrorSample(DTypeError, np.zeros(5), np.arange(2), bounds=((0, 2, 1),)),
+    ),
 )
 def update_slice(x: Tensor, value: Tensor, /, bounds: Sequence[Bound]) -> Tensor:
     """``x`` with ``value`` in the place that `strided_slice` with the same bounds reads.
@@ -111,6 +117,12 @@ def _update_samples(rng: np.random.Generator) -> list[Sample]:
     dtypes={"indices": INDEX},
     attributes={"axis": axis_of("x")},
     samples=_update_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), [np.array([0, 1]), np.array([0, 3])], np.zeros(2)),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), [np.array([-4])], np.zeros(()), axis=1),
+        ErrorSample(ShapeError, np.zeros((2, 3)), [np.array([0, 1])], np.zeros((3, 3))),
+        ErrorSample(AxisError, np.zeros((2, 3)), [np.array([0]), np.array([0])], np.zeros(1), axis=1),
+    ),
 )
 def update_nd(x: Tensor, indices: Sequence[Tensor], value: Tensor, /, *, axis: int = 0) -> Tensor:
     """``x`` with ``value`` at the places that `gather_nd` with the same indices reads.

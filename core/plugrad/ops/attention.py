@@ -9,7 +9,7 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import BOOLEAN, FLOATING
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import widened
@@ -107,6 +107,12 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     residuals=("log_sum",),
     autocast=Autocast.LOW,
     samples=_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((4, 3)), np.zeros((5, 2)), np.zeros((5, 2))),
+        ErrorSample(ShapeError, np.zeros((4, 3)), np.zeros((5, 3)), np.zeros((5, 2)), np.zeros((4, 4))),
+        ErrorSample(ArgumentError, np.zeros((4, 3)), np.zeros((5, 3)), np.zeros((5, 2)), scale=math.inf),
+        ErrorSample(ArgumentError, np.zeros((4, 3)), np.zeros((5, 3)), np.zeros((5, 2)), is_causal=1),
+    ),
 )
 def scaled_dot_product_attention(
     query: Tensor,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.modes import changed
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops.broadcasting import sum
@@ -29,8 +31,6 @@ from plugrad.ops.transcendental import sqrt
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
@@ -68,6 +68,12 @@ def _batch_samples(rng: np.random.Generator) -> list[Sample]:
     outputs=("out", "mean", "var"),
     autocast=Autocast.FULL,
     samples=_batch_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(3)),
+        ErrorSample(ShapeError, np.zeros((1, 3))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(2)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), eps=-1e-5),
+    ),
 )
 def batch_norm_training(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5
@@ -169,6 +175,12 @@ def _inference_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"eps": eps_value},
     autocast=Autocast.FULL,
     samples=_inference_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(3), np.zeros(3), np.ones(3)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(3), np.ones(2)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(3), np.ones(3), None, np.zeros((3, 1))),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), np.zeros(3), np.ones(3), eps=-1e-5),
+    ),
 )
 def batch_norm_inference(
     x: Tensor,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import DType
-from plugrad.errors import ShapeError
-from plugrad.ops._rules import AXES, accumulated, reduced, reduced_shape, shape_value
+from plugrad.errors import DTypeError, ShapeError
+from plugrad.ops._rules import AXES, REFUSED_AXES, accumulated, reduced, reduced_shape, shape_value
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from plugrad.tensor import Tensor
 
@@ -46,6 +46,11 @@ def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
     primitive=True,
     may_alias=True,
     samples=_broadcast_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(3), shape=(2,)),
+        ErrorSample(ShapeError, np.zeros((1, 3)), shape=(3,)),
+        ErrorSample(ShapeError, np.zeros(3), shape=(-1, 3)),
+    ),
 )
 def broadcast_to(x: Tensor, /, shape: int | Sequence[int]) -> Tensor:
     """``x`` repeated along axes of size 1, and along new leading axes, up to ``shape``."""
@@ -78,6 +83,7 @@ def _sum_samples(rng: np.random.Generator) -> list[Sample]:
     autocast=Autocast.FULL,
     primitive=True,
     samples=_sum_samples,
+    errors=errors(*REFUSED_AXES, ErrorSample(DTypeError, np.zeros((2, 3)), dtype="int32")),
 )
 def sum(
     x: Tensor,
@@ -105,15 +111,34 @@ def _(ct: Tensor, x: Spec, *, axis: tuple[int, ...]) -> Tensor:
     return broadcast_to(kept, x.shape)
 
 
+def _source(call: Any, value: Any) -> Shape:
+    shape, whole = shape_value(call, value), call.x.shape
+    if len(shape) > len(whole) or any(
+        n not in (1, m) for n, m in zip(shape[::-1], whole[::-1], strict=False)
+    ):
+        raise ShapeError(f"{call.op.name}: shape {whole} was not broadcast from {shape}")
+    return shape
+
+
 @op(
+    attributes={"shape": _source},
     samples=lambda rng: [
         Sample(rng.standard_normal((2, 3, 4)), shape=(3, 1)),
         Sample(rng.standard_normal((2, 3)), shape=(2, 3)),
         Sample(rng.standard_normal((2,)), shape=()),
-    ]
+    ],
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), shape=(2,)),
+        ErrorSample(ShapeError, np.zeros((2, 1)), shape=(2, 3)),
+        ErrorSample(ShapeError, np.zeros(3), shape=(2, 3)),
+    ),
 )
 def sum_to(x: Tensor, /, shape: Shape) -> Tensor:
-    """``x`` summed down to ``shape``, from which it was broadcast: the adjoint of `broadcast_to`."""
+    """``x`` summed down to ``shape``, from which it was broadcast: the adjoint of `broadcast_to`.
+
+    Raises:
+        ShapeError: if ``shape`` does not broadcast to that of ``x``.
+    """
     if x.shape == shape:
         return x.reshape(shape)
     extra = x.ndim - len(shape)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.data import TensorData
 from plugrad.dispatch.op import Kind, Scalar, op
-from plugrad.dispatch.sample import Sample, uniform
+from plugrad.dispatch.sample import ErrorSample, Sample, errors, uniform
 from plugrad.dtypes import DType, as_dtype, promote, promote_scalar
 from plugrad.errors import DTypeError
-from plugrad.ops._rules import widened
+from plugrad.ops._rules import dtype_value, widened
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
-
-
-def _target(call: Any, value: Any) -> DType:
-    del call
-    return as_dtype(value)
 
 
 def _cast(call: Any) -> Spec:
@@ -42,9 +37,13 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
 @op(
     kind=Kind.OTHER,
     infer=_cast,
-    attributes={"dtype": _target},
+    attributes={"dtype": dtype_value},
     primitive=True,
     samples=_samples,
+    errors=errors(
+        ErrorSample(DTypeError, np.zeros(3), dtype="float12"),
+        ErrorSample(DTypeError, np.zeros(3), dtype=None),
+    ),
 )
 def astype(x: Tensor, dtype: DType | str) -> Tensor:
     """``x`` with its elements cast to ``dtype`` (array API `astype`).

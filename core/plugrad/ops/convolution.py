@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import integer, size
@@ -33,8 +35,6 @@ from plugrad.ops.slicing import WHOLE, scatter_slice, strided_slice
 from plugrad.spec import Shape, Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 _BIASED = ("x", "weight", "bias")
@@ -245,6 +245,15 @@ def _columns(
     attributes={**_GEOMETRY, "padding": _padding},
     autocast=Autocast.LOW,
     samples=_conv_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((4, 3))),
+        ErrorSample(ShapeError, np.zeros((1, 3, 5)), np.zeros((4, 2, 2))),
+        ErrorSample(ShapeError, np.zeros((1, 2, 3)), np.zeros((4, 2, 3)), dilation=2),
+        ErrorSample(ShapeError, np.zeros((1, 2, 5)), np.zeros((4, 2, 2)), np.zeros(3)),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), np.zeros((4, 2, 2)), stride=0),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), np.zeros((4, 2, 2)), padding=-1),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), np.zeros((4, 2, 2)), padding="same", stride=2),
+    ),
 )
 def conv(
     x: Tensor,
@@ -302,6 +311,12 @@ def _bias_gradient(ct: Tensor) -> Tensor:
     attributes={**_GEOMETRY, "padding": padding_pairs, "output_padding": _remainder},
     autocast=Autocast.LOW,
     samples=_transpose_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((1, 3, 5)), np.zeros((2, 3, 2))),
+        ErrorSample(ShapeError, np.zeros((1, 2, 2)), np.zeros((2, 3, 2)), padding=2),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), np.zeros((2, 3, 2)), stride=2, output_padding=2),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), np.zeros((2, 3, 2)), groups=0),
+    ),
 )
 def conv_transpose(
     x: Tensor,
@@ -374,6 +389,12 @@ def _stretched(
     attributes={**_GEOMETRY, "padding": padding_pairs, "kernel_size": per_axis("kernel_size")},
     autocast=Autocast.LOW,
     samples=_weight_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((1, 2, 5)), np.zeros((1, 3, 5)), kernel_size=2),
+        ErrorSample(ShapeError, np.zeros((1, 2, 5)), np.zeros((2, 3, 4)), kernel_size=2),
+        ErrorSample(ShapeError, np.zeros((1, 2, 5)), np.zeros((1, 3, 1)), kernel_size=6),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), np.zeros((1, 3, 4)), kernel_size=(2, 2)),
+    ),
 )
 def conv_weight(
     x: Tensor,

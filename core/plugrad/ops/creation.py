@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from plugrad.dispatch.op import Kind, Scalar, op
-from plugrad.dispatch.sample import Sample, samples
+from plugrad.dispatch.sample import ErrorSample, Sample, errors, samples
 from plugrad.dispatch.statement import Normalizer
 from plugrad.dtypes import NUMERIC, DType, as_dtype, float32, iinfo
 from plugrad.errors import ArgumentError, DTypeError, ShapeError
-from plugrad.ops._rules import integer, shape_value
+from plugrad.ops._rules import dtype_value, integer, shape_value
 from plugrad.ops.casting import astype
 from plugrad.ops.comparison import equal, where
 from plugrad.ops.movement import reshape
@@ -34,7 +34,7 @@ def number(call: Any, name: str, value: Any) -> Scalar:
 
 def _filled_dtype(call: Any, value: Any) -> DType:
     fill = call.fill_value
-    dtype = as_dtype(type(fill) if value is None else value)
+    dtype = dtype_value(call, type(fill) if value is None else value)
     if isinstance(fill, float) and not dtype.is_floating:
         raise DTypeError(f"{call.op.name}: {fill} is no value of {dtype}; pass an int, or a floating dtype")
     if dtype.is_integer:
@@ -65,6 +65,12 @@ def _created(call: Any) -> Spec:
         Sample(shape=(), fill_value=7),
         Sample(shape=3, fill_value=-0.0, dtype="float64"),
         Sample(shape=(0, 2), fill_value=True),
+    ),
+    errors=errors(
+        ErrorSample(ShapeError, shape=(2, -1), fill_value=0),
+        ErrorSample(DTypeError, shape=(2,), fill_value=1.5, dtype="int32"),
+        ErrorSample(ArgumentError, shape=(2,), fill_value=256, dtype="uint8"),
+        ErrorSample(ArgumentError, shape=(2,), fill_value="one"),
     ),
 )
 def full(
@@ -172,7 +178,7 @@ def count(name: str) -> Normalizer:
 
 def numeric_dtype(call: Any, value: Any) -> DType:
     """A dtype that is not bool."""
-    dtype = as_dtype(value)
+    dtype = dtype_value(call, value)
     if dtype not in NUMERIC:
         raise DTypeError(f"{call.op.name}: takes a numeric dtype, got {dtype}")
     return dtype
@@ -189,6 +195,11 @@ def _counted(call: Any) -> Spec:
     differentiable=False,
     primitive=True,
     samples=samples(Sample(length=5), Sample(length=0), Sample(length=3, dtype="float64")),
+    errors=errors(
+        ErrorSample(ArgumentError, length=-1),
+        ErrorSample(ArgumentError, length=2.5),
+        ErrorSample(DTypeError, length=3, dtype="bool"),
+    ),
 )
 def iota(length: int, *, dtype: DType | str = "int64", device: Device | str | None = None) -> Tensor:
     """``0, 1, ..., length - 1`` in a numeric dtype: the primitive below `arange`.
@@ -209,11 +220,17 @@ def _eye_columns(call: Any, value: Any) -> int:
         "n_rows": count("n_rows"),
         "n_cols": _eye_columns,
         "k": lambda call, value: integer(call, "k", value),
-        "dtype": lambda _, value: float32 if value is None else as_dtype(value),
+        "dtype": lambda call, value: float32 if value is None else dtype_value(call, value),
     },
     differentiable=False,
     samples=samples(
         Sample(n_rows=3), Sample(n_rows=2, n_cols=4, k=1), Sample(n_rows=4, n_cols=3, k=-2), Sample(n_rows=0)
+    ),
+    errors=errors(
+        ErrorSample(ArgumentError, n_rows=-1),
+        ErrorSample(ArgumentError, n_rows=2, n_cols=-1),
+        ErrorSample(ArgumentError, n_rows=2, k=0.5),
+        ErrorSample(DTypeError, n_rows=2, dtype="float12"),
     ),
 )
 def eye(
@@ -255,6 +272,11 @@ def _triangle_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+_TRIANGLE_ERRORS: Final = errors(
+    ErrorSample(ShapeError, np.zeros(3)), ErrorSample(ArgumentError, np.zeros((3, 3)), k=0.5)
+)
+
+
 def _above(x: Tensor, k: int) -> Tensor:
     """Whether an element of the last two axes lies above the ``k``-th diagonal."""
     rows, columns = x.spec.shape[-2:]
@@ -265,13 +287,23 @@ def _above(x: Tensor, k: int) -> Tensor:
 _DIAGONAL: Final = {"k": lambda call, value: integer(call, "k", value)}
 
 
-@op(infer=_triangle_axes, attributes=_DIAGONAL, samples=_triangle_samples)
+@op(
+    infer=_triangle_axes,
+    attributes=_DIAGONAL,
+    samples=_triangle_samples,
+    errors=_TRIANGLE_ERRORS,
+)
 def tril(x: Tensor, /, *, k: int = 0) -> Tensor:
     """The lower triangle of the last two axes, zeros above the ``k``-th diagonal (array API `tril`)."""
     return where(_above(x, k), zeros_of(x.spec.with_shape(())), x)
 
 
-@op(infer=_triangle_axes, attributes=_DIAGONAL, samples=_triangle_samples)
+@op(
+    infer=_triangle_axes,
+    attributes=_DIAGONAL,
+    samples=_triangle_samples,
+    errors=_TRIANGLE_ERRORS,
+)
 def triu(x: Tensor, /, *, k: int = 0) -> Tensor:
     """The upper triangle of the last two axes, zeros below the ``k``-th diagonal (array API `triu`)."""
     return where(_above(x, k - 1), x, zeros_of(x.spec.with_shape(())))

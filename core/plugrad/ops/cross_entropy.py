@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, int32, int64
-from plugrad.errors import ArgumentError, ShapeError
+from plugrad.errors import ArgumentError, IndexRangeError, ShapeError
 from plugrad.ops._rules import integer, widened
 from plugrad.ops.broadcasting import sum
 from plugrad.ops.casting import widen
@@ -22,8 +24,6 @@ from plugrad.ops.transcendental import exp
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 LABELS: Final = (int32, int64)
@@ -110,6 +110,15 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     residuals=("normalizer",),
     autocast=Autocast.FULL,
     samples=_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([0, 3])),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([-1, 0]), np.ones(3), reduction="none"),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.arange(3)),
+        ErrorSample(ShapeError, np.zeros((2, 0)), np.zeros(2, np.int64)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.arange(2), np.ones(2)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), np.arange(2), reduction="average"),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), np.arange(2), label_smoothing=1.5),
+    ),
 )
 def cross_entropy(
     input: Tensor,

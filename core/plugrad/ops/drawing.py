@@ -17,10 +17,10 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample, Sampler
-from plugrad.dtypes import FLOATING, DType, as_dtype, float64, iinfo, uint32, uint64
-from plugrad.errors import ArgumentError, DTypeError, ShapeError
-from plugrad.ops._rules import integer, shape_value, size, widened
+from plugrad.dispatch.sample import ErrorSample, ErrorSampler, Sample, Sampler, errors
+from plugrad.dtypes import FLOATING, DType, float64, iinfo, uint32, uint64
+from plugrad.errors import ArgumentError, DTypeError, PlugradError, ShapeError
+from plugrad.ops._rules import dtype_value, integer, shape_value, size, widened
 from plugrad.ops.arithmetic import minimum
 from plugrad.ops.comparison import bitwise_left_shift, bitwise_right_shift
 from plugrad.ops.creation import count, full, iota
@@ -69,6 +69,16 @@ def _samples(*attributes: dict[str, Any], key: bool = True) -> Sampler:
 # -- words ------------------------------------------------------------------------------------------------
 
 
+def _refused(*wrong: tuple[type[PlugradError], dict[str, Any]], **right: Any) -> ErrorSampler:
+    """A key and a counter of wrong shapes with attributes that are right, then wrong attributes one by one."""
+    key, counter = np.zeros(2, np.uint32), np.zeros(4, np.uint32)
+    return errors(
+        ErrorSample(ShapeError, counter, counter, **right),
+        ErrorSample(ShapeError, key, key, **right),
+        *(ErrorSample(error, key, counter, **{**right, **attributes}) for error, attributes in wrong),
+    )
+
+
 def _advanced(call: Any) -> tuple[Spec, Spec]:
     _check_state(call)
     return call.counter, call.counter
@@ -83,6 +93,10 @@ def _advanced(call: Any) -> tuple[Spec, Spec]:
     differentiable=False,
     may_alias=True,
     samples=_samples({"blocks": 0}, {"blocks": 1}, {"blocks": 1 << 33}, key=False),
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(2, np.uint32), blocks=1),
+        ErrorSample(ArgumentError, np.zeros(4, np.uint32), blocks=-1),
+    ),
 )
 def advance_counter(counter: Tensor, /, *, blocks: int) -> tuple[Tensor, Tensor]:
     """Take ``blocks`` blocks from a counter.
@@ -115,6 +129,7 @@ def _drawn_words(call: Any) -> Spec:
     attributes={"shape": shape_value},
     differentiable=False,
     samples=_samples({"shape": (3, 5)}, {"shape": ()}, {"shape": (0, 2)}, {"shape": (16,)}),
+    errors=_refused((ShapeError, {"shape": (2, -1)}), shape=(3,)),
 )
 def random_bits(key: Tensor, counter: Tensor, /, *, shape: int | Shape) -> Tensor:
     """Random words of 32 bits: word i, in row-major order, is word i % 4 of block ``counter + i // 4``.
@@ -153,7 +168,7 @@ def random_bits(key: Tensor, counter: Tensor, /, *, shape: int | Shape) -> Tenso
 
 
 def _floating_dtype(call: Any, value: Any) -> DType:
-    dtype = as_dtype(value)
+    dtype = dtype_value(call, value)
     if dtype not in FLOATING:
         raise DTypeError(f"{call.op.name}: takes a floating dtype, got {dtype}")
     return dtype
@@ -214,6 +229,12 @@ def _uniform(call: Any) -> Spec:
         {"shape": 7, "dtype": "float64", "low": -2.0, "high": 5.0},
         {"shape": (0, 3)},
         {"shape": (4,), "low": 1.0, "high": 2.0},
+    ),
+    errors=_refused(
+        (ArgumentError, {"low": 1.0}),
+        (ArgumentError, {"high": math.nan}),
+        (DTypeError, {"dtype": "int64"}),
+        shape=(3,),
     ),
 )
 def random_uniform(
@@ -280,6 +301,7 @@ def normal_words(n: int, dtype: DType) -> int:
         {"shape": 8, "dtype": "float64", "mean": -2.0, "std": 0.5},
         {"shape": (0, 3)},
     ),
+    errors=_refused((ArgumentError, {"std": math.inf}), (DTypeError, {"dtype": "int64"}), shape=(3,)),
 )
 def random_normal(
     key: Tensor,
@@ -349,6 +371,7 @@ def bernoulli_words(n: int) -> int:
     attributes={"shape": shape_value, "p": _probability},
     differentiable=False,
     samples=_samples({"shape": (3, 5), "p": 0.3}, {"shape": (), "p": 1.0}, {"shape": (7,), "p": 0.0}),
+    errors=_refused((ArgumentError, {"p": 1.5}), (ArgumentError, {"p": math.nan}), shape=(3,)),
 )
 def random_bernoulli(key: Tensor, counter: Tensor, /, *, shape: int | Shape, p: float = 0.5) -> Tensor:
     """Whether each of ``shape`` events of probability ``p`` happens, by `random_bits` with the same key and counter.
@@ -389,6 +412,7 @@ def permutation_words(n: int) -> int:
     attributes={"n": count("n")},
     differentiable=False,
     samples=_samples({"n": 9}, {"n": 1}, {"n": 0}),
+    errors=_refused((ArgumentError, {"n": -1}), n=3),
 )
 def random_permutation(key: Tensor, counter: Tensor, /, *, n: int) -> Tensor:
     """The numbers 0 to n - 1 in random order: that of n words of 64 bits, ties by number.
@@ -409,7 +433,7 @@ def random_permutation(key: Tensor, counter: Tensor, /, *, n: int) -> Tensor:
 
 
 def _integer_dtype(call: Any, value: Any) -> DType:
-    dtype = as_dtype(value)
+    dtype = dtype_value(call, value)
     if not dtype.is_integer:
         raise DTypeError(f"{call.op.name}: takes an integer dtype, got {dtype}")
     return dtype
@@ -448,6 +472,14 @@ def integers_words(n: int, low: int, high: int) -> int:
         {"shape": (7,), "low": -(1 << 63), "high": 1 << 63},
         {"shape": (7,), "low": 5, "high": 1 << 64, "dtype": "uint64"},
         {"shape": (0, 2), "low": 0, "high": 2, "dtype": "uint8"},
+    ),
+    errors=_refused(
+        (ArgumentError, {"low": 5}),
+        (ArgumentError, {"high": 257, "dtype": "uint8"}),
+        (DTypeError, {"dtype": "float32"}),
+        shape=(3,),
+        low=0,
+        high=5,
     ),
 )
 def random_integers(

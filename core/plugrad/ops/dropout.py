@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import BOOLEAN, FLOATING, uint32
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import broadcast, shape_value, size
 from plugrad.ops.comparison import bitwise_right_shift, greater_equal, where
-from plugrad.ops.creation import full
+from plugrad.ops.creation import full, number
 from plugrad.ops.drawing import random_bits
 from plugrad.ops.movement import reshape, stack
 from plugrad.ops.scan import narrow
 from plugrad.spec import Shape, Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 LEVELS: Final = 1 << 16
@@ -50,6 +50,10 @@ def _state(rng: np.random.Generator) -> list[Any]:
     return [rng.integers(0, 1 << 32, n).astype("uint32") for n in (2, 4)]
 
 
+_KEY: Final = np.zeros(2, np.uint32)
+_COUNTER: Final = np.zeros(4, np.uint32)
+
+
 def dropout_words(n: int) -> int:
     """How many words of 32 bits `dropout` takes for ``n`` elements."""
     return -(-n // 2)
@@ -65,6 +69,12 @@ def dropout_words(n: int) -> int:
         Sample(*_state(rng), shape=shape, p=p)
         for shape, p in (((3, 5), 0.3), ((), 0.5), ((0, 2), 0.5), ((8,), 0.0), ((7,), 1.0))
     ],
+    errors=errors(
+        ErrorSample(ShapeError, _COUNTER, _COUNTER, shape=(3,)),
+        ErrorSample(ShapeError, _KEY, _KEY, shape=(3,)),
+        ErrorSample(ArgumentError, _KEY, _COUNTER, shape=(3,), p=1.5),
+        ErrorSample(ArgumentError, _KEY, _COUNTER, shape=(3,), p=-0.5),
+    ),
 )
 def dropout_mask(key: Tensor, counter: Tensor, /, *, shape: int | Shape, p: float = 0.5) -> Tensor:
     """Which elements `dropout` keeps: those of `random_bits`, with the same key and counter, that are large enough.
@@ -99,6 +109,7 @@ def dropout_mask(key: Tensor, counter: Tensor, /, *, shape: int | Shape, p: floa
     infer=broadcast(),
     dtypes={"x": FLOATING, "mask": BOOLEAN},
     promote=("x",),
+    attributes={"scale": lambda call, value: float(number(call, "scale", value))},
     samples=lambda rng: [
         Sample(rng.standard_normal((3, 4)), rng.random((3, 4)) < 0.5, scale=2.0),
         Sample(rng.standard_normal((3, 4)), rng.random(4) < 0.5, scale=0.5),
@@ -106,6 +117,7 @@ def dropout_mask(key: Tensor, counter: Tensor, /, *, shape: int | Shape, p: floa
         Sample(rng.standard_normal(()), rng.random(()) < 0.5, scale=1.0),
         Sample(rng.standard_normal((0, 2)), rng.random((0, 2)) < 0.5, scale=1.0),
     ],
+    errors=errors(ErrorSample(ArgumentError, np.zeros(3), np.zeros(3, np.bool_), scale="half")),
 )
 def masked_scale(x: Tensor, mask: Tensor, /, *, scale: float) -> Tensor:
     """``x * scale`` where ``mask`` holds, else 0, also for NaN and infinities.
@@ -113,7 +125,10 @@ def masked_scale(x: Tensor, mask: Tensor, /, *, scale: float) -> Tensor:
     Args:
         x: floating.
         mask: bool; the two broadcast together.
-        scale: a factor.
+        scale: a factor, a Python number.
+
+    Raises:
+        ArgumentError: if ``scale`` is no real number.
     """
     return where(mask, x * scale, 0.0)
 
@@ -137,6 +152,12 @@ def _dropped(call: Any) -> Spec:
         Sample(rng.standard_normal(shape), *_state(rng), p=p)
         for shape, p in (((3, 4), 0.5), ((5,), 0.0), ((2, 3), 1.0), ((), 0.2), ((0, 2), 0.3))
     ],
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(3), _COUNTER, _COUNTER),
+        ErrorSample(ShapeError, np.zeros(3), _KEY, _KEY),
+        ErrorSample(ArgumentError, np.zeros(3), _KEY, _COUNTER, p=1.5),
+        ErrorSample(ArgumentError, np.zeros(3), _KEY, _COUNTER, p=-0.5),
+    ),
 )
 def dropout(x: Tensor, key: Tensor, counter: Tensor, *, p: float = 0.5) -> Tensor:
     """Each element 0 with probability ``p``, else divided by ``1 - p``, so that its expectation stays.

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import NUMERIC, int32, int64
-from plugrad.errors import AxisError, ShapeError
+from plugrad.errors import AxisError, IndexRangeError, ShapeError
 from plugrad.ops._rules import axis_of, normal_axis, shape_value
 from plugrad.ops.arithmetic import add
 from plugrad.ops.broadcasting import broadcast_to, sum_to
@@ -24,8 +26,6 @@ from plugrad.ops.movement import reshape
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 I: Final = Kind.INDEXING  # noqa: E741
@@ -74,6 +74,12 @@ def _gather_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"axis": axis_of("x")},
     primitive=True,
     samples=_gather_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), [np.array([0, 1]), np.array([0, 3])]),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), [np.array([0, -4])], axis=1),
+        ErrorSample(ShapeError, np.zeros((2, 3)), [np.array([0, 1]), np.array([0])]),
+        ErrorSample(AxisError, np.zeros((2, 3)), [np.array([0]), np.array([0])], axis=1),
+    ),
 )
 def gather_nd(x: Tensor, indices: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
     """``x[..., i0, i1, ...]``: the elements or parts of ``x`` that k tensors of indices name together.
@@ -134,6 +140,12 @@ def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"shape": shape_value, "axis": _scatter_axis},
     primitive=True,
     samples=_scatter_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros(2), [np.array([0, 3])], shape=(3,)),
+        ErrorSample(IndexRangeError, np.zeros(2), [np.array([-4, 0])], shape=(3,)),
+        ErrorSample(ShapeError, np.zeros(3), [np.array([0, 1])], shape=(3,)),
+        ErrorSample(AxisError, np.zeros(2), [np.array([0, 1])], shape=(3,), axis=1),
+    ),
 )
 def scatter_nd(x: Tensor, indices: Sequence[Tensor], /, *, shape: Shape, axis: int = 0) -> Tensor:
     """Zeros of ``shape`` with ``x`` added at the places that `gather_nd` with the same indices reads: its adjoint.
@@ -189,6 +201,12 @@ def _take_samples(rng: np.random.Generator) -> list[Sample]:
     dtypes={"indices": INDEX},
     attributes={"axis": _take_axis},
     samples=_take_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([0, 3]), axis=1),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([-4, 0]), axis=1),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.array([0]), axis=2),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.array([0])),
+    ),
 )
 def take(x: Tensor, indices: Tensor, /, *, axis: int | None = None) -> Tensor:
     """The parts of ``x`` at ``indices`` along ``axis`` (array API `take`).
@@ -259,6 +277,12 @@ def _along_samples(rng: np.random.Generator) -> list[Sample]:
     dtypes={"indices": INDEX},
     attributes={"axis": axis_of("x")},
     samples=_along_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([[0], [3]])),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([[-4], [0]])),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.array([0, 1])),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.array([[0], [1]]), axis=2),
+    ),
 )
 def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
     """One element of ``x`` along ``axis`` for each index (array API `take_along_axis`).
@@ -315,6 +339,12 @@ def _scatter_add_samples(rng: np.random.Generator) -> list[Sample]:
     promote=("x", "updates"),
     attributes={"axis": axis_of("x")},
     samples=_scatter_add_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([[0], [3]]), np.zeros((2, 1))),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), np.array([[-4], [0]]), np.zeros((2, 1))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.array([[0, 1]]), np.zeros((1, 2))),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.array([[0], [1]]), np.zeros((2, 1)), axis=2),
+    ),
 )
 def scatter_add(x: Tensor, indices: Tensor, updates: Tensor, /, *, axis: int = -1) -> Tensor:
     """``x`` with ``updates`` added at ``indices`` along ``axis``: the adjoint of `take_along_axis`, plus ``x``.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ShapeError
 from plugrad.ops._rules import size
@@ -15,8 +17,6 @@ from plugrad.ops.movement import matrix_transpose, reshape
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
@@ -61,6 +61,12 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     promote=("x", "weight", "bias"),
     autocast=Autocast.LOW,
     samples=_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 4)), np.zeros((4, 3))),
+        ErrorSample(ShapeError, np.zeros(()), np.zeros((4, 3))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(3)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((4, 3)), np.zeros(3)),
+    ),
 )
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` (`torch.nn.functional.linear`).

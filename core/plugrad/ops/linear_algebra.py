@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import NUMERIC
 from plugrad.errors import ArgumentError, AxisError, ShapeError
 from plugrad.ops._rules import integer, normal_axis, size
@@ -18,8 +20,6 @@ from plugrad.ops.movement import matrix_transpose, permute_dims, reshape
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 Ints = tuple[int, ...]
@@ -67,6 +67,11 @@ def _product_samples(rng: np.random.Generator) -> list[Sample]:
     autocast=Autocast.LOW,
     primitive=True,
     samples=_product_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((2, 3))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(3)),
+        ErrorSample(ShapeError, np.zeros((2, 2, 3)), np.zeros((4, 3, 2))),
+    ),
 )
 def matrix_product(x1: Tensor, x2: Tensor, /) -> Tensor:
     """Products of matrices, (..., n, k) by (..., k, m), whose leading axes broadcast: the primitive below `matmul`.
@@ -129,7 +134,16 @@ def _matmul_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@op(infer=_matmul, dtypes=NUMERIC, samples=_matmul_samples)
+@op(
+    infer=_matmul,
+    dtypes=NUMERIC,
+    samples=_matmul_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((2, 3))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(())),
+        ErrorSample(ShapeError, np.zeros((2, 2, 3)), np.zeros((4, 3, 2))),
+    ),
+)
 def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
     """The matrix product (array API `matmul`).
 
@@ -201,7 +215,17 @@ def _tensordot_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@op(attributes={"axes": _contracted}, dtypes=NUMERIC, samples=_tensordot_samples)
+@op(
+    attributes={"axes": _contracted},
+    dtypes=NUMERIC,
+    samples=_tensordot_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((2, 3)), axes=1),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.zeros((3, 2)), axes=((2,), (0,))),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), np.zeros((3, 2)), axes=3),
+        ErrorSample(ArgumentError, np.zeros((2, 2)), np.zeros((2, 2)), axes=((0, 0), (0, 1))),
+    ),
+)
 def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
     """Sum of products over several axes (array API `tensordot`).
 
@@ -258,7 +282,18 @@ def _vecdot_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@op(infer=_dotted, attributes={"axis": _vector_axis}, dtypes=NUMERIC, samples=_vecdot_samples)
+@op(
+    infer=_dotted,
+    attributes={"axis": _vector_axis},
+    dtypes=NUMERIC,
+    samples=_vecdot_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((2, 2))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((4, 3))),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.zeros((2, 3)), axis=1),
+        ErrorSample(AxisError, np.zeros((2, 3)), np.zeros(3), axis=-2),
+    ),
+)
 def vecdot(x1: Tensor, x2: Tensor, /, *, axis: int = -1) -> Tensor:
     """Sum of products along one axis (array API `vecdot`).
 

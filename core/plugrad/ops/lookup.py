@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad import dtypes
 from plugrad.dispatch.op import op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, DType, as_dtype, int32
-from plugrad.errors import IndexRangeError, ShapeError
-from plugrad.ops._rules import integer
+from plugrad.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from plugrad.ops._rules import dtype_value, integer
 from plugrad.ops.casting import astype
 from plugrad.ops.comparison import equal, less, where
 from plugrad.ops.creation import count, full, iota, zeros_of
@@ -18,8 +20,6 @@ from plugrad.ops.movement import reshape
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
@@ -41,9 +41,15 @@ def _one_hot_samples(rng: np.random.Generator) -> list[Sample]:
     kind=I,
     infer=lambda call: Spec((*call.x.shape, call.num_classes), call.dtype, call.x.device),
     dtypes=INDEX,
-    attributes={"num_classes": count("num_classes"), "dtype": lambda _, value: as_dtype(value)},
+    attributes={"num_classes": count("num_classes"), "dtype": dtype_value},
     differentiable=False,
     samples=_one_hot_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.array([0, 3]), num_classes=3),
+        ErrorSample(IndexRangeError, np.array([-1, 0]), num_classes=3),
+        ErrorSample(ArgumentError, np.array([0]), num_classes=-1),
+        ErrorSample(DTypeError, np.array([0]), num_classes=3, dtype="float12"),
+    ),
 )
 def one_hot(x: Tensor, /, num_classes: int, *, dtype: DType | str = "float32") -> Tensor:
     """1 at the class that each element of ``x`` names, 0 at the others.
@@ -96,6 +102,12 @@ def _embedding_samples(rng: np.random.Generator) -> list[Sample]:
     dtypes={"x": INDEX, "weight": FLOATING},
     attributes={"padding_idx": _padding_idx},
     samples=_embedding_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.array([0, 3]), np.zeros((3, 2))),
+        ErrorSample(IndexRangeError, np.array([-1, 0]), np.zeros((3, 2))),
+        ErrorSample(IndexRangeError, np.array([0]), np.zeros((3, 2)), padding_idx=3),
+        ErrorSample(ShapeError, np.array([0]), np.zeros(3)),
+    ),
 )
 def embedding(x: Tensor, weight: Tensor, /, padding_idx: int | None = None) -> Tensor:
     """The row of ``weight`` that each element of ``x`` names (PyTorch's `embedding`).

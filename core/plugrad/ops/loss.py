@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops.activation import sigmoid, softplus
@@ -21,8 +23,6 @@ from plugrad.ops.reduction import mean
 from plugrad.spec import Spec, broadcast_shapes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 REDUCTIONS: Final = ("mean", "sum", "none")
@@ -62,6 +62,13 @@ def _loss(call: Any) -> Spec:
     return x if call.reduction == "none" else x.with_shape(())
 
 
+_REFUSED: Final = (
+    ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(3)),
+    ErrorSample(ArgumentError, np.zeros(3), np.zeros(3), reduction="average"),
+)
+"""What each loss refuses: shapes that only broadcast, and a reduction that there is not."""
+
+
 def _pair_samples(rng: np.random.Generator, **attributes: Any) -> list[Sample]:
     def pair(*shape: int) -> list[Any]:
         # No two are as far apart as a kink is, whatever the seed.
@@ -85,6 +92,7 @@ def _pair_samples(rng: np.random.Generator, **attributes: Any) -> list[Sample]:
     attributes={"reduction": reduction_value},
     autocast=Autocast.FULL,
     samples=_pair_samples,
+    errors=errors(*_REFUSED),
 )
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """Squared error ``(input - target) ** 2``.
@@ -123,6 +131,7 @@ def _(ct: Tensor, input: Tensor, target: Tensor, *, reduction: str, wrt: tuple[s
     attributes={"reduction": reduction_value},
     autocast=Autocast.FULL,
     samples=_pair_samples,
+    errors=errors(*_REFUSED),
 )
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """Absolute error ``|input - target|``; the derivative at 0 is 0.
@@ -160,6 +169,7 @@ def _delta(call: Any, value: Any) -> float:
     attributes={"reduction": reduction_value, "delta": _delta},
     autocast=Autocast.FULL,
     samples=lambda rng: [*_pair_samples(rng), *_pair_samples(rng, delta=0.5)],
+    errors=errors(*_REFUSED, ErrorSample(ArgumentError, np.zeros(3), np.zeros(3), delta=0.0)),
 )
 def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Half the squared error where the error is at most ``delta``, beyond it linear (Huber 1964).
@@ -226,6 +236,11 @@ def _logistic_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"reduction": reduction_value},
     autocast=Autocast.FULL,
     samples=_logistic_samples,
+    errors=errors(
+        *_REFUSED,
+        ErrorSample(ShapeError, np.zeros(3), np.zeros(3), np.ones(2)),
+        ErrorSample(ShapeError, np.zeros(3), np.zeros(3), None, np.ones((2, 3))),
+    ),
 )
 def binary_cross_entropy_with_logits(
     input: Tensor,

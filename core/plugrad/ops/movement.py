@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample, samples
-from plugrad.errors import ArgumentError, IndexRangeError, ShapeError
-from plugrad.ops._rules import axes_of, axis_of, integer, normal_axis, size
+from plugrad.dispatch.sample import ErrorSample, Sample, errors, samples
+from plugrad.errors import ArgumentError, AxisError, IndexRangeError, ShapeError
+from plugrad.ops._rules import REFUSED_AXES, axes_of, axis_of, integer, normal_axis, size
 from plugrad.ops.slicing import WHOLE, Bound, scatter_slice, strided_slice
 from plugrad.spec import Shape, Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 M: Final = Kind.MOVEMENT
@@ -70,6 +70,12 @@ def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
     primitive=True,
     may_alias=True,
     samples=_reshape_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), shape=(4, 2)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), shape=(4, -1)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), shape=(-1, -1)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), shape=(6,), copy="never"),
+    ),
 )
 def reshape(x: Tensor, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Tensor:
     """The elements of ``x``, in row-major order, in another shape (array API `reshape`).
@@ -119,6 +125,11 @@ def _permute_samples(rng: np.random.Generator) -> list[Sample]:
     primitive=True,
     may_alias=True,
     samples=_permute_samples,
+    errors=errors(
+        ErrorSample(AxisError, np.zeros((2, 3)), axes=(0, 2)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), axes=(0, -2)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), axes=(0,)),
+    ),
 )
 def permute_dims(x: Tensor, /, axes: Sequence[int]) -> Tensor:
     """``x`` with its axes in another order: axis ``i`` of the result is axis ``axes[i]`` of ``x`` (array API)."""
@@ -162,6 +173,12 @@ def _one(ndim: int, axis: int, index: int) -> tuple[Bound, ...]:
     attributes={"axis": axis_of("x"), "index": _select_index},
     may_alias=True,
     samples=_select_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), index=3, axis=1),
+        ErrorSample(IndexRangeError, np.zeros((2, 3)), index=-4, axis=1),
+        ErrorSample(AxisError, np.zeros((2, 3)), index=0, axis=2),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), index=0.5),
+    ),
 )
 def select(x: Tensor, /, index: int, *, axis: int = 0) -> Tensor:
     """``x[index]`` along ``axis``, which is gone from the result: what ``x[3]`` and ``x[:, 3]`` are.
@@ -183,6 +200,14 @@ def _concat_axis(call: Any, value: Any) -> int:
     return normal_axis(call, value, call.arrays[0].ndim)
 
 
+_JOIN_ERRORS: Final = errors(
+    ErrorSample(ShapeError, []),
+    ErrorSample(ShapeError, [np.zeros((2, 3)), np.zeros((2, 2))], axis=0),
+    ErrorSample(ShapeError, [np.zeros((2, 3)), np.zeros(3)], axis=0),
+    ErrorSample(AxisError, [np.zeros((2, 3)), np.zeros((2, 3))], axis=3),
+)
+
+
 def _concatenated(call: Any) -> Spec:
     first: Spec = call.arrays[0]
     axis: int = call.axis
@@ -191,7 +216,7 @@ def _concatenated(call: Any) -> Spec:
         if s.ndim != first.ndim or any(
             a != b for i, (a, b) in enumerate(zip(s.shape, first.shape, strict=True)) if i != axis
         ):
-            raise ShapeError(f"concat: shapes {first.shape} and {s.shape} differ beyond axis {axis}")
+            raise ShapeError(f"{call.op.name}: shapes {first.shape} and {s.shape} differ beyond axis {axis}")
         total += s.shape[axis]
     return first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :]))
 
@@ -211,6 +236,7 @@ def _concatenate_samples(rng: np.random.Generator) -> list[Sample]:
     promote=("arrays",),
     primitive=True,
     samples=_concatenate_samples,
+    errors=_JOIN_ERRORS,
 )
 def concatenate(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
     """The tensors one after the other along ``axis``: the primitive below `concat`, which is what people call."""
@@ -226,6 +252,17 @@ def _(ct: Tensor, arrays: Spec, *, axis: int) -> Any:
     return parts
 
 
+def _flat_axis(call: Any, value: Any) -> int | None:
+    return None if value is None else _concat_axis(call, value)
+
+
+def _joined(call: Any) -> Spec:
+    if call.axis is not None:
+        return _concatenated(call)
+    first: Spec = call.arrays[0]
+    return first.with_shape((sum(s.size for s in call.arrays),))
+
+
 def _concat_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         Sample([rng.standard_normal((2, 3)), rng.standard_normal((1, 3))], axis=0),
@@ -233,7 +270,13 @@ def _concat_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@op(samples=_concat_samples)
+@op(
+    infer=_joined,
+    attributes={"axis": _flat_axis},
+    promote=("arrays",),
+    samples=_concat_samples,
+    errors=_JOIN_ERRORS,
+)
 def concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> Tensor:
     """The tensors one after the other along ``axis`` (array API `concat`).
 
@@ -265,6 +308,7 @@ def _stack_axis(call: Any, value: Any) -> int:
         Sample([rng.standard_normal(()) for _ in range(3)]),
         Sample([rng.standard_normal((0, 2))], axis=-1),
     ],
+    errors=_JOIN_ERRORS,
 )
 def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
     """The tensors, all of one shape, one after the other along a new axis (array API `stack`)."""
@@ -289,6 +333,11 @@ def _new_axes(call: Any, value: Any) -> tuple[int, ...]:
         Sample(rng.standard_normal((2, 3)), axis=(0, 2)),
         Sample(rng.standard_normal(())),
     ],
+    errors=errors(
+        ErrorSample(AxisError, np.zeros((2, 3)), axis=3),
+        ErrorSample(AxisError, np.zeros((2, 3)), axis=(0, -5)),
+        ErrorSample(ShapeError, np.zeros((2, 3)), axis=(0, -4)),
+    ),
 )
 def expand_dims(x: Tensor, /, axis: int | tuple[int, ...] = 0) -> Tensor:
     """``x`` with a new axis of size 1 at each position in ``axis``, counted in the result (array API `expand_dims`).
@@ -318,6 +367,11 @@ def _unit_axes(call: Any, value: Any) -> tuple[int, ...]:
         Sample(rng.standard_normal((2, 1, 3)), axis=1),
         Sample(rng.standard_normal((1, 2, 1)), axis=(0, -1)),
     ],
+    errors=errors(
+        ErrorSample(AxisError, np.zeros((1, 3)), axis=2),
+        ErrorSample(ShapeError, np.zeros((1, 3)), axis=1),
+        ErrorSample(ShapeError, np.zeros((1, 3)), axis=(0, -2)),
+    ),
 )
 def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     """``x`` without the axes named (array API `squeeze`).
@@ -339,6 +393,7 @@ def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
         Sample(rng.standard_normal((0, 2)), axis=0),
         Sample(rng.standard_normal(())),
     ],
+    errors=errors(*REFUSED_AXES),
 )
 def flip(x: Tensor, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """``x`` with the order of its elements reversed along ``axis``, all axes by default (array API `flip`)."""
@@ -353,7 +408,11 @@ def _matrix_axes(x: Tensor) -> tuple[int, ...]:
     return (*range(n - 2), n - 1, n - 2)
 
 
-@op(may_alias=True, samples=samples(lambda rng: [Sample(rng.standard_normal((2, 3, 4)))]))
+@op(
+    may_alias=True,
+    samples=samples(lambda rng: [Sample(rng.standard_normal((2, 3, 4)))]),
+    errors=errors(ErrorSample(ShapeError, np.zeros(3))),
+)
 def matrix_transpose(x: Tensor, /) -> Tensor:
     """``x`` with its last two axes exchanged (array API `matrix_transpose`)."""
     return permute_dims(x, _matrix_axes(x))

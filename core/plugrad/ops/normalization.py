@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, finfo
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import integer, size, widened
@@ -21,8 +23,6 @@ from plugrad.ops.transcendental import sqrt
 from plugrad.spec import Shape, Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 AFFINE: Final = ("x", "weight", "bias")
@@ -104,6 +104,12 @@ def _layer_samples(rng: np.random.Generator) -> list[Sample]:
     residuals=("mean", "rstd"),
     autocast=Autocast.FULL,
     samples=_layer_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), normalized_shape=2),
+        ErrorSample(ShapeError, np.zeros((2, 3)), normalized_shape=()),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.ones(2), normalized_shape=3),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), normalized_shape=3, eps=-1e-5),
+    ),
 )
 def layer_norm(
     x: Tensor,
@@ -212,6 +218,12 @@ def _rms_samples(rng: np.random.Generator) -> list[Sample]:
     residuals=("rstd",),
     autocast=Autocast.FULL,
     samples=_rms_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), normalized_shape=2),
+        ErrorSample(ShapeError, np.zeros((2, 0)), normalized_shape=0),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.ones(2), normalized_shape=3),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), normalized_shape=3, eps=-1e-5),
+    ),
 )
 def rms_norm(
     x: Tensor,
@@ -304,6 +316,12 @@ def _group_samples(rng: np.random.Generator) -> list[Sample]:
     residuals=("mean", "rstd"),
     autocast=Autocast.FULL,
     samples=_group_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(4), num_groups=2),
+        ErrorSample(ShapeError, np.zeros((2, 4)), np.ones(3), num_groups=2),
+        ErrorSample(ArgumentError, np.zeros((2, 4)), num_groups=3),
+        ErrorSample(ArgumentError, np.zeros((2, 4)), num_groups=2, eps=-1e-5),
+    ),
 )
 def group_norm(
     x: Tensor,

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import op
-from plugrad.dispatch.sample import Sample, Sampler
+from plugrad.dispatch.sample import ErrorSample, ErrorSampler, Sample, Sampler, errors
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ShapeError
 from plugrad.ops.comparison import where
@@ -19,16 +21,18 @@ from plugrad.ops.transcendental import expm1, sqrt
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
 def _updated(*names: str) -> Any:
-    """The results have the specs of the operands of these names; all tensors but 0-d ones have one shape."""
+    """The results have the specs of the operands of these names, which have one shape; what else there is, is 0-d."""
 
     def infer(call: Any) -> tuple[Spec, ...]:
         param: Spec = call.param
+        for name in (o.name for o in call.op.operands):
+            shape = getattr(call, name).shape
+            if name not in ("param", "grad", *names) and shape != ():
+                raise ShapeError(f"{call.op.name}: {name} has shape {shape}; takes a 0-d tensor")
         for name in ("grad", *names):
             spec: Spec = getattr(call, name)
             if spec.shape != param.shape:
@@ -45,8 +49,6 @@ def _samples(states: int, *settings: dict[str, Any]) -> Sampler:
     """A parameter, its gradient, ``states`` positive states, step and lr, for each of the settings."""
 
     def make(rng: np.random.Generator) -> list[Sample]:
-        import numpy as np
-
         return [
             Sample(
                 rng.standard_normal(shape),
@@ -61,6 +63,19 @@ def _samples(states: int, *settings: dict[str, Any]) -> Sampler:
         ]
 
     return make
+
+
+def _refused(states: int, *, step: bool = True, **attributes: Any) -> ErrorSampler:
+    """A gradient, a last state and a learning rate of another shape than they must have, one by one."""
+    right = [np.zeros((2, 3)), np.zeros((2, 3)), *[np.ones((2, 3))] * states, *[np.ones(())] * (1 + step)]
+
+    def wrong(place: int, shape: tuple[int, ...]) -> ErrorSample:
+        operands = [*right[:place], np.ones(shape), *right[place + 1 :]]
+        return ErrorSample(ShapeError, *operands, **attributes)
+
+    return errors(
+        wrong(1, (3,)), *([wrong(1 + states, (3, 2))] if states else []), wrong(len(right) - 1, (2, 3))
+    )
 
 
 def _decayed(param: Tensor, grad: Tensor, weight_decay: float) -> Tensor:
@@ -78,6 +93,7 @@ def _decayed(param: Tensor, grad: Tensor, weight_decay: float) -> Tensor:
         {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01, "nesterov": False},
         {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": True},
     ),
+    errors=_refused(1, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False),
 )
 def sgd_momentum_update(
     param: Tensor,
@@ -114,6 +130,7 @@ def sgd_momentum_update(
         for w in (0.0, 0.01)
         for s in _samples(0, {})(rng)
     ],
+    errors=_refused(0, step=False, weight_decay=0.0),
 )
 def sgd_update(param: Tensor, grad: Tensor, lr: Tensor, *, weight_decay: float) -> Tensor:
     """Stochastic gradient descent: ``param - lr * grad``.
@@ -135,6 +152,7 @@ def sgd_update(param: Tensor, grad: Tensor, lr: Tensor, *, weight_decay: float) 
         {"beta1": 0.8, "beta2": 0.9, "eps": 1e-6, "weight_decay": 0.1, "decoupled": False},
         {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1, "decoupled": True},
     ),
+    errors=_refused(2, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False),
 )
 def adam_update(
     param: Tensor,
@@ -189,6 +207,7 @@ def adam_update(
         )
         for w, m, c in ((0.0, 0.0, False), (0.1, 0.9, False), (0.0, 0.5, True))
     ],
+    errors=_refused(3, step=False, alpha=0.9, eps=1e-8, weight_decay=0.0, momentum=0.9, centered=False),
 )
 def rmsprop_update(
     param: Tensor,
@@ -232,6 +251,7 @@ def rmsprop_update(
         {"lr_decay": 0.0, "eps": 1e-10, "weight_decay": 0.0},
         {"lr_decay": 0.1, "eps": 1e-6, "weight_decay": 0.1},
     ),
+    errors=_refused(1, lr_decay=0.0, eps=1e-10, weight_decay=0.0),
 )
 def adagrad_update(
     param: Tensor,

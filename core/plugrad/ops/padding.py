@@ -8,7 +8,7 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Scalar, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.errors import ArgumentError, DTypeError, ShapeError
 from plugrad.ops._rules import integer
 from plugrad.ops.broadcasting import broadcast_to
@@ -90,6 +90,14 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     infer=_padded,
     attributes={"pad_width": _pairs, "mode": _mode, "value": _fill},
     samples=_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), pad_width=((1, 1), (1, 1), (1, 1))),
+        ErrorSample(ShapeError, np.zeros((0, 3)), pad_width=1, mode="reflect"),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), pad_width=(1, -1)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), pad_width=1, mode="mirror"),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), pad_width=1, value="zero"),
+        ErrorSample(DTypeError, np.arange(3), pad_width=1, value=0.5),
+    ),
 )
 def pad(x: Tensor, /, pad_width: Any, mode: str = "constant", value: Scalar = 0) -> Tensor:
     """``x`` with something before and after it along its axes.

@@ -8,9 +8,9 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
-from plugrad.errors import ArgumentError
+from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import size, widened
 from plugrad.ops._windows import (
     Ints,
@@ -147,6 +147,13 @@ def _avg_samples(rng: np.random.Generator) -> list[Sample]:
         "ceil_mode": _overhang,
     },
     samples=_max_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 5)), kernel_size=2),
+        ErrorSample(ShapeError, np.zeros((1, 2, 5)), kernel_size=3, dilation=3),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), kernel_size=0),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), kernel_size=2, padding=2),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), kernel_size=2, ceil_mode=1),
+    ),
 )
 def max_pool(
     x: Tensor,
@@ -249,6 +256,13 @@ def _inner(field: Tensor, x: Spec, around: Pairs) -> Tensor:
     },
     autocast=Autocast.FULL,
     samples=_avg_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 5)), kernel_size=2),
+        ErrorSample(ShapeError, np.zeros((1, 2, 5)), kernel_size=6),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), kernel_size=2, stride=0),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), kernel_size=2, padding=2),
+        ErrorSample(ArgumentError, np.zeros((1, 2, 5)), kernel_size=2, count_include_pad=1),
+    ),
 )
 def avg_pool(
     x: Tensor,

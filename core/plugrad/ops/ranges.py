@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from plugrad.dispatch.op import Kind, Scalar, op
-from plugrad.dispatch.sample import Sample, samples
+from plugrad.dispatch.sample import ErrorSample, Sample, errors, samples
 from plugrad.dispatch.statement import Normalizer
 from plugrad.dtypes import FLOATING, DType, as_dtype, float32, float64, iinfo, int64
 from plugrad.errors import ArgumentError, DTypeError
+from plugrad.ops._rules import dtype_value
 from plugrad.ops.casting import astype
 from plugrad.ops.comparison import where
 from plugrad.ops.creation import count, iota, number, numeric_dtype
@@ -91,6 +92,12 @@ def _ranged(call: Any) -> Spec:
         Sample(start=0.5, stop=2.0, step=0.25),
         Sample(start=0, stop=1, step=0.1, dtype="float64"),
     ),
+    errors=errors(
+        ErrorSample(ArgumentError, start=0, stop=3, step=0),
+        ErrorSample(ArgumentError, start=0.0, stop=math.inf),
+        ErrorSample(ArgumentError, start=0, stop=257, dtype="uint8"),
+        ErrorSample(DTypeError, start=0.5, stop=3, dtype="int64"),
+    ),
 )
 def arange(
     start: Scalar,
@@ -129,7 +136,7 @@ def _wide(dtype: DType) -> DType:
 
 
 def _floating_dtype(call: Any, value: Any) -> DType:
-    dtype = float32 if value is None else as_dtype(value)
+    dtype = float32 if value is None else dtype_value(call, value)
     if dtype not in FLOATING:
         raise DTypeError(f"{call.op.name}: takes a floating dtype, got {dtype}")
     return dtype
@@ -150,6 +157,11 @@ def _floating_dtype(call: Any, value: Any) -> DType:
         Sample(start=-1, stop=1.5, num=5, endpoint=False),
         Sample(start=3.0, stop=-3.0, num=1),
         Sample(start=3.0, stop=5.0, num=0),
+    ),
+    errors=errors(
+        ErrorSample(ArgumentError, start=0.0, stop=1.0, num=-1),
+        ErrorSample(ArgumentError, start=math.nan, stop=1.0, num=3),
+        ErrorSample(DTypeError, start=0.0, stop=1.0, num=3, dtype="int64"),
     ),
 )
 def linspace(

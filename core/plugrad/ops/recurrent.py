@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample, Sampler
+from plugrad.dispatch.sample import ErrorSample, ErrorSampler, Sample, Sampler, errors
 from plugrad.dtypes import FLOATING
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops.activation import relu, sigmoid
@@ -20,8 +22,6 @@ from plugrad.ops.trigonometry import tanh
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
@@ -105,6 +105,11 @@ def _lstm_samples(rng: np.random.Generator) -> list[Sample]:
     promote=("gates", "cell"),
     outputs=("hidden", "cell_out"),
     samples=_lstm_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 9)), np.zeros((2, 3))),
+        ErrorSample(ShapeError, np.zeros((3, 12)), np.zeros((2, 3))),
+        ErrorSample(ShapeError, np.zeros(4), np.zeros(())),
+    ),
 )
 def lstm_gates(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     """What an LSTM does with its gates: ``c = sigmoid(f) * cell + sigmoid(i) * tanh(g)``, ``h = sigmoid(o) * tanh(c)``.
@@ -165,6 +170,11 @@ def gru_parts(inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, T
     dtypes=FLOATING,
     promote=("input_gates", "hidden_gates", "h"),
     samples=_gru_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 9)), np.zeros((2, 12)), np.zeros((2, 3))),
+        ErrorSample(ShapeError, np.zeros((3, 9)), np.zeros((3, 9)), np.zeros((2, 3))),
+        ErrorSample(ShapeError, np.zeros(3), np.zeros(3), np.zeros(())),
+    ),
 )
 def gru_gates(input_gates: Tensor, hidden_gates: Tensor, h: Tensor) -> Tensor:
     """What a GRU does with its gates: ``n + z * (h - n)``.
@@ -222,7 +232,22 @@ def _cell_samples(gates: int, states: int, **attributes: Any) -> Sampler:
     return make
 
 
-@op(dtypes=FLOATING, autocast=Autocast.LOW, samples=_cell_samples(4, 2))
+def _cell_errors(gates: int, states: int, *more: ErrorSample) -> ErrorSampler:
+    """A state, a weight and a bias of another shape than they must have, one by one."""
+    shapes = [(3, 2), *[(3, 4)] * states, (gates * 4, 2), (gates * 4, 4), (gates * 4,), (gates * 4,)]
+
+    def wrong(place: int, shape: tuple[int, ...]) -> ErrorSample:
+        return ErrorSample(ShapeError, *map(np.zeros, [*shapes[:place], shape, *shapes[place + 1 :]]))
+
+    return errors(wrong(states, (2, 4)), wrong(states + 1, (gates * 4, 3)), wrong(states + 3, (4, 1)), *more)
+
+
+@op(
+    dtypes=FLOATING,
+    autocast=Autocast.LOW,
+    samples=_cell_samples(4, 2),
+    errors=_cell_errors(4, 2),
+)
 def lstm_cell(
     x: Tensor,
     h: Tensor,
@@ -253,7 +278,12 @@ def lstm_cell(
     return lstm_gates(linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh), c)
 
 
-@op(dtypes=FLOATING, autocast=Autocast.LOW, samples=_cell_samples(3, 1))
+@op(
+    dtypes=FLOATING,
+    autocast=Autocast.LOW,
+    samples=_cell_samples(3, 1),
+    errors=_cell_errors(3, 1),
+)
 def gru_cell(
     x: Tensor,
     h: Tensor,
@@ -296,6 +326,18 @@ def check_nonlinearity(name: str, value: Any) -> str:
         *_cell_samples(1, 1)(rng),
         *_cell_samples(1, 1, nonlinearity="relu")(rng),
     ],
+    errors=_cell_errors(
+        1,
+        1,
+        ErrorSample(
+            ArgumentError,
+            np.zeros((3, 2)),
+            np.zeros((3, 4)),
+            np.zeros((4, 2)),
+            np.zeros((4, 4)),
+            nonlinearity="sigmoid",
+        ),
+    ),
 )
 def rnn_cell(
     x: Tensor,

@@ -7,11 +7,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, NUMERIC, DType
-from plugrad.errors import ArgumentError
-from plugrad.ops._rules import AXES, accumulated, nonempty, reduced, reduced_shape, size, widened
+from plugrad.errors import ArgumentError, DTypeError, ShapeError
+from plugrad.ops._rules import (
+    AXES,
+    REFUSED_AXES,
+    accumulated,
+    nonempty,
+    reduced,
+    reduced_shape,
+    size,
+    widened,
+)
 from plugrad.ops.broadcasting import broadcast_to, sum
 from plugrad.ops.comparison import bitwise_invert, equal, where
 from plugrad.ops.movement import flip, permute_dims, reshape
@@ -20,8 +31,6 @@ from plugrad.ops.transcendental import sqrt
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 Axis = int | tuple[int, ...] | None
@@ -54,6 +63,7 @@ def _kept(ct: Tensor, x: Spec, axis: tuple[int, ...]) -> Tensor:
     attributes=AXES,
     primitive=True,
     samples=_extremum_samples,
+    errors=errors(*REFUSED_AXES, ErrorSample(ShapeError, np.zeros((0, 3)), axis=0)),
 )
 def max(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element over ``axis`` (array API `max`); NaN where there is one.
@@ -70,7 +80,14 @@ def max(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """
 
 
-@op(kind=Kind.REDUCTION, infer=nonempty, dtypes=NUMERIC, attributes=AXES, samples=_extremum_samples)
+@op(
+    kind=Kind.REDUCTION,
+    infer=nonempty,
+    dtypes=NUMERIC,
+    attributes=AXES,
+    samples=_extremum_samples,
+    errors=errors(*REFUSED_AXES, ErrorSample(ShapeError, np.zeros((0, 3)), axis=0)),
+)
 def min(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element over ``axis`` (array API `min`); NaN where there is one.
 
@@ -135,6 +152,7 @@ def _prod_samples(rng: np.random.Generator) -> list[Sample]:
     autocast=Autocast.FULL,
     primitive=True,
     samples=_prod_samples,
+    errors=errors(*REFUSED_AXES, ErrorSample(DTypeError, np.zeros((2, 3)), dtype="int32")),
 )
 def prod(
     x: Tensor, /, *, axis: Axis = None, dtype: DType | str | None = None, keepdims: bool = False
@@ -179,6 +197,7 @@ def _(ct: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> Tensor:
     attributes=AXES,
     autocast=Autocast.FULL,
     samples=_samples,
+    errors=errors(*REFUSED_AXES),
 )
 def mean(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Arithmetic mean over ``axis`` (array API `mean`); NaN of no elements.
@@ -239,6 +258,7 @@ def _squares(x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor
     attributes=_SPREAD,
     autocast=Autocast.FULL,
     samples=_spread_samples,
+    errors=errors(*REFUSED_AXES, ErrorSample(ArgumentError, np.zeros((2, 3)), correction=math.inf)),
 )
 def var(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepdims: bool = False) -> Tensor:
     """Variance over ``axis`` (array API `var`): the mean square distance from the mean, found in two passes.
@@ -265,6 +285,7 @@ def var(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepd
     attributes=_SPREAD,
     autocast=Autocast.FULL,
     samples=_spread_samples,
+    errors=errors(*REFUSED_AXES, ErrorSample(ArgumentError, np.zeros((2, 3)), correction=math.inf)),
 )
 def std(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepdims: bool = False) -> Tensor:
     """Standard deviation over ``axis`` (array API `std`): the square root of `var`.

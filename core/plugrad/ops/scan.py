@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, DType
-from plugrad.errors import ShapeError
+from plugrad.errors import AxisError, DTypeError, ShapeError
 from plugrad.ops._rules import accumulated, axis_of, normal_axis, widened
 from plugrad.ops.creation import full
 from plugrad.ops.movement import concat, flip
@@ -18,8 +20,6 @@ from plugrad.ops.slicing import WHOLE, scatter_slice, strided_slice
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
@@ -88,6 +88,14 @@ def _scan_samples(rng: np.random.Generator) -> list[Sample]:
 _SCAN = {"axis": _scan_axis, "dtype": accumulated}
 
 
+_SCAN_ERRORS = errors(
+    ErrorSample(ShapeError, np.zeros(())),
+    ErrorSample(ShapeError, np.zeros((2, 3))),
+    ErrorSample(AxisError, np.zeros((2, 3)), axis=2),
+    ErrorSample(DTypeError, np.zeros(3), dtype="int32"),
+)
+
+
 @op(
     kind=Kind.SCAN,
     infer=_scanned,
@@ -95,6 +103,7 @@ _SCAN = {"axis": _scan_axis, "dtype": accumulated}
     autocast=Autocast.FULL,
     primitive=True,
     samples=_scan_samples,
+    errors=_SCAN_ERRORS,
 )
 def cumulative_sum(
     x: Tensor, /, *, axis: int | None = None, dtype: DType | str | None = None, include_initial: bool = False
@@ -130,6 +139,7 @@ def _(ct: Tensor, *, axis: int, include_initial: bool) -> Tensor:
     autocast=Autocast.FULL,
     may_alias=True,
     samples=_scan_samples,
+    errors=_SCAN_ERRORS,
 )
 def cumulative_prod(
     x: Tensor, /, *, axis: int | None = None, dtype: DType | str | None = None, include_initial: bool = False
@@ -204,6 +214,10 @@ def _recurrence_samples(rng: np.random.Generator) -> list[Sample]:
     autocast=Autocast.FULL,
     may_alias=True,
     samples=_recurrence_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(3)),
+        ErrorSample(AxisError, np.zeros(3), np.zeros(3), axis=1),
+    ),
 )
 def linear_recurrence(a: Tensor, b: Tensor, /, *, axis: int = -1, reverse: bool = False) -> Tensor:
     """The linear recurrence ``h[i] = a[i] * h[i - 1] + b[i]`` along ``axis``, from ``h[0] = b[0]``.

@@ -10,10 +10,10 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import NUMERIC
-from plugrad.errors import ArgumentError, ShapeError
-from plugrad.ops._rules import AXES, axis_of, reduced, reduced_shape
+from plugrad.errors import ArgumentError, IndexRangeError, ShapeError
+from plugrad.ops._rules import AXES, REFUSED_AXES, REFUSED_AXIS, axis_of, reduced, reduced_shape
 from plugrad.ops.arithmetic import minimum
 from plugrad.ops.broadcasting import sum
 from plugrad.ops.comparison import bitwise_invert, isnan, logical_not, where
@@ -100,6 +100,7 @@ def _counted(call: Any) -> Spec:
         Sample(rng.integers(0, 3, (0, 3)), axis=0),
         Sample(rng.integers(0, 3, ())),
     ],
+    errors=errors(*REFUSED_AXES),
 )
 def count_nonzero(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """How many elements over ``axis`` are nonzero, as int64 (array API `count_nonzero`).
@@ -147,6 +148,7 @@ def _arg_samples(rng: np.random.Generator) -> list[Sample]:
     primitive=True,
     differentiable=False,
     samples=_arg_samples,
+    errors=errors(*REFUSED_AXIS, ErrorSample(ShapeError, np.zeros((0, 3)), axis=0)),
 )
 def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the largest element along ``axis``, as int64 (array API `argmax`).
@@ -168,6 +170,7 @@ def argmax(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> 
     attributes={"axis": _one_axis},
     differentiable=False,
     samples=_arg_samples,
+    errors=errors(*REFUSED_AXIS, ErrorSample(ShapeError, np.zeros((0, 3)), axis=0)),
 )
 def argmin(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the smallest element along ``axis``, as int64 (array API `argmin`).
@@ -231,6 +234,12 @@ def _before(x: Tensor, key: Tensor, side: str) -> Tensor:
     attributes={"side": _side},
     differentiable=False,
     samples=_place_samples,
+    errors=errors(
+        ErrorSample(IndexRangeError, np.arange(3), np.arange(2), np.array([0, 1, 3])),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros(2)),
+        ErrorSample(ShapeError, np.zeros(3), np.zeros(2), np.arange(2)),
+        ErrorSample(ArgumentError, np.zeros(3), np.zeros(2), side="middle"),
+    ),
 )
 def searchsorted(x1: Tensor, x2: Tensor, /, sorter: Tensor | None = None, *, side: str = "left") -> Tensor:
     """Where the elements of ``x2`` would be put in ``x1`` to keep it in order (array API `searchsorted`).

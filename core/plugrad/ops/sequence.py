@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Autocast, Kind, op
-from plugrad.dispatch.sample import Sample, Sampler
+from plugrad.dispatch.sample import ErrorSample, ErrorSampler, Sample, Sampler, errors
 from plugrad.dtypes import FLOATING
-from plugrad.errors import ShapeError
+from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import widened
 from plugrad.ops.activation import relu
 from plugrad.ops.broadcasting import sum
@@ -27,8 +29,6 @@ from plugrad.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from plugrad.tensor import Tensor
 
@@ -77,6 +77,22 @@ def _samples(gates: int, states: int, *settings: dict[str, Any]) -> Sampler:
         return [*found, Sample(*whole[:-2]), Sample(*whole[:-1]), Sample(*operands(1, 0, 2, 2), reverse=True)]
 
     return make
+
+
+def _refused(gates: int, states: int, *more: ErrorSample) -> ErrorSampler:
+    """No steps, and a state, a weight and a bias of another shape than they must have, one by one."""
+    shapes = [(2, 3, 2), *[(3, 4)] * states, (gates * 4, 2), (gates * 4, 4), (gates * 4,), (gates * 4,)]
+
+    def wrong(place: int, shape: tuple[int, ...]) -> ErrorSample:
+        return ErrorSample(ShapeError, *map(np.zeros, [*shapes[:place], shape, *shapes[place + 1 :]]))
+
+    return errors(
+        wrong(0, (0, 3, 2)),
+        wrong(states, (2, 4)),
+        wrong(states + 2, (gates * 4, 2)),
+        wrong(states + 4, (3,)),
+        *more,
+    )
 
 
 def _order(x: Tensor, reverse: bool) -> list[int]:
@@ -143,6 +159,7 @@ _BOTH: Final[tuple[dict[str, Any], ...]] = ({}, {"reverse": True})
     residuals=("gates", "cells"),
     autocast=Autocast.LOW,
     samples=_samples(4, 2, *_BOTH),
+    errors=_refused(4, 2),
 )
 def lstm_sequence(
     x: Tensor,
@@ -243,6 +260,7 @@ def _gru_specs(call: Any) -> Any:
     residuals=("gates",),
     autocast=Autocast.LOW,
     samples=_samples(3, 1, *_BOTH),
+    errors=_refused(3, 1),
 )
 def gru_sequence(
     x: Tensor,
@@ -325,6 +343,18 @@ def _(
     attributes={"nonlinearity": lambda call, value: check_nonlinearity(call.op.name, value)},
     autocast=Autocast.LOW,
     samples=_samples(1, 1, *_BOTH, {"nonlinearity": "relu"}),
+    errors=_refused(
+        1,
+        1,
+        ErrorSample(
+            ArgumentError,
+            np.zeros((2, 3, 2)),
+            np.zeros((3, 4)),
+            np.zeros((4, 2)),
+            np.zeros((4, 4)),
+            nonlinearity="sigmoid",
+        ),
+    ),
 )
 def rnn_sequence(
     x: Tensor,

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import shape_value
 from plugrad.spec import Shape, Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 Bound = tuple[int | None, int | None, int | None]
@@ -80,6 +80,11 @@ def _slice_samples(rng: np.random.Generator) -> list[Sample]:
     primitive=True,
     may_alias=True,
     samples=_slice_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros((2, 3)), bounds=((0, 1, 1),)),
+        ErrorSample(ArgumentError, np.zeros(3), bounds=((0, 1, 0),)),
+        ErrorSample(ArgumentError, np.zeros(3), bounds=((0.5, 1, 1),)),
+    ),
 )
 def strided_slice(x: Tensor, /, bounds: Sequence[Bound]) -> Tensor:
     """The part of ``x`` that one ``(start, stop, step)`` for each axis selects, with the meaning of Python's slices.
@@ -122,6 +127,12 @@ def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"shape": shape_value, "bounds": _scatter_bounds},
     primitive=True,
     samples=_scatter_samples,
+    errors=errors(
+        ErrorSample(ShapeError, np.zeros(2), shape=(5,), bounds=((0, 3, 1),)),
+        ErrorSample(ShapeError, np.zeros(2), shape=(5, 2), bounds=((0, 2, 1),)),
+        ErrorSample(ShapeError, np.zeros(2), shape=(-5,), bounds=((0, 2, 1),)),
+        ErrorSample(ArgumentError, np.zeros(2), shape=(5,), bounds=((0, 2, 0),)),
+    ),
 )
 def scatter_slice(x: Tensor, /, *, shape: Shape, bounds: Sequence[Bound]) -> Tensor:
     """Zeros of ``shape`` with ``x`` in the place that `strided_slice` with the same bounds reads: its adjoint."""

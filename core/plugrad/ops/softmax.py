@@ -10,9 +10,18 @@ import math
 from typing import TYPE_CHECKING
 
 from plugrad.dispatch.op import Autocast, Kind, Scalar, op
-from plugrad.dispatch.sample import Sample, samples, uniform
+from plugrad.dispatch.sample import Sample, errors, samples, uniform
 from plugrad.dtypes import FLOATING
-from plugrad.ops._rules import AXES, axis_of, broadcast, like, reduced, reduced_shape
+from plugrad.ops._rules import (
+    AXES,
+    REFUSED_AXES,
+    REFUSED_AXIS,
+    axis_of,
+    broadcast,
+    like,
+    reduced,
+    reduced_shape,
+)
 from plugrad.ops.activation import sigmoid
 from plugrad.ops.arithmetic import abs, maximum
 from plugrad.ops.broadcasting import sum
@@ -45,6 +54,7 @@ def _line_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"axis": axis_of("x")},
     autocast=Autocast.FULL,
     samples=_line_samples,
+    errors=errors(*REFUSED_AXIS),
 )
 def softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
     """``exp(x)`` over its sum along ``axis``: a distribution on each line.
@@ -76,6 +86,7 @@ def _(ct: Tensor, out: Tensor, *, axis: int) -> Tensor:
     attributes={"axis": axis_of("x")},
     autocast=Autocast.FULL,
     samples=_line_samples,
+    errors=errors(*REFUSED_AXIS),
 )
 def log_softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
     """Logarithm of `softmax`, without the loss of small probabilities.
@@ -121,6 +132,7 @@ def _sum_samples(rng: np.random.Generator) -> list[Sample]:
     attributes=AXES,
     autocast=Autocast.FULL,
     samples=_sum_samples,
+    errors=errors(*REFUSED_AXES),
 )
 def logsumexp(x: Tensor, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """Logarithm of the sum of ``exp(x)`` over ``axis``.

@@ -8,10 +8,10 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import NUMERIC
-from plugrad.errors import ArgumentError
-from plugrad.ops._rules import axis_of, integer
+from plugrad.errors import ArgumentError, AxisError
+from plugrad.ops._rules import REFUSED_AXIS, axis_of, integer
 from plugrad.ops.creation import zeros_of
 from plugrad.ops.indexing import scatter_add, take_along_axis
 from plugrad.ops.scan import narrow
@@ -61,6 +61,7 @@ def _order_samples(rng: np.random.Generator) -> list[Sample]:
     primitive=True,
     differentiable=False,
     samples=_order_samples,
+    errors=errors(*REFUSED_AXIS),
 )
 def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """Indices that bring ``x`` into order along ``axis`` (array API `argsort`).
@@ -86,6 +87,7 @@ def _sorted(call: Any) -> Any:
     attributes=_ORDER,
     residuals=("indices",),
     samples=_order_samples,
+    errors=errors(*REFUSED_AXIS),
 )
 def sort(
     x: Tensor,
@@ -153,6 +155,12 @@ def _top_samples(rng: np.random.Generator) -> list[Sample]:
     outputs=("values", "indices"),
     differentiable=("values",),
     samples=_top_samples,
+    errors=errors(
+        ErrorSample(ArgumentError, np.zeros((2, 3)), k=4),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), k=-1),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), k=1.5),
+        ErrorSample(AxisError, np.zeros((2, 3)), k=1, axis=2),
+    ),
 )
 def top_k(x: Tensor, /, k: int, *, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
     """The ``k`` largest elements along ``axis``, in descending order, and their indices.

@@ -8,9 +8,10 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.dispatch.op import Kind, op
-from plugrad.dispatch.sample import Sample
+from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import NUMERIC
-from plugrad.ops._rules import AXES, axis_of, reduced
+from plugrad.errors import ArgumentError, AxisError, ShapeError
+from plugrad.ops._rules import AXES, REFUSED_AXES, axis_of, reduced
 from plugrad.ops.creation import count
 from plugrad.ops.movement import concat, reshape
 from plugrad.ops.scan import narrow
@@ -43,6 +44,7 @@ def _test_samples(rng: np.random.Generator) -> list[Sample]:
     attributes=AXES,
     differentiable=False,
     samples=_test_samples,
+    errors=errors(*REFUSED_AXES),
 )
 def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether all elements over ``axis`` are True or nonzero, as bool (array API `all`); True of no elements.
@@ -63,6 +65,7 @@ def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     attributes=AXES,
     differentiable=False,
     samples=_test_samples,
+    errors=errors(*REFUSED_AXES),
 )
 def any(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether any element over ``axis`` is True or nonzero, as bool (array API `any`); False of no elements.
@@ -86,11 +89,39 @@ def _diff_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _differences(call: Any) -> Spec:
+    x: Spec = call.x
+    axis: int = call.axis
+    if call.n == 0:
+        return x
+    length = x.shape[axis]
+    for name in ("prepend", "append"):
+        spec: Spec | None = getattr(call, name)
+        if spec is None:
+            continue
+        if spec.ndim != x.ndim or (*spec.shape[:axis], *spec.shape[axis + 1 :]) != (
+            *x.shape[:axis],
+            *x.shape[axis + 1 :],
+        ):
+            raise ShapeError(
+                f"{call.op.name}: {name} has shape {spec.shape}, x {x.shape}; they may differ in axis {axis} alone"
+            )
+        length += spec.shape[axis]
+    return x.with_shape((*x.shape[:axis], max(0, length - call.n), *x.shape[axis + 1 :]))
+
+
 @op(
+    infer=_differences,
     dtypes=NUMERIC,
     promote=("x", "prepend", "append"),
     attributes={"axis": axis_of("x"), "n": count("n")},
     samples=_diff_samples,
+    errors=errors(
+        ErrorSample(AxisError, np.zeros((2, 3)), axis=2),
+        ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((3, 1))),
+        ErrorSample(ShapeError, np.zeros((2, 3)), None, np.zeros(2)),
+        ErrorSample(ArgumentError, np.zeros((2, 3)), n=-1),
+    ),
 )
 def diff(
     x: Tensor,
