@@ -112,6 +112,11 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
 def normalized(
     op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any], device: Device
 ) -> dict[str, Any]:
+    """The attributes in their one form, as kernels and bodies get them, and ``device`` as the device it is.
+
+    Raises:
+        PlugradError: if an attribute is outside what the op takes.
+    """
     if "device" in op.attributes:
         attributes = {**attributes, "device": device}
     if not op.normalizers:

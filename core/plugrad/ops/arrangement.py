@@ -106,7 +106,12 @@ def _destination(call: Any, value: Any) -> Ints:
     ),
 )
 def moveaxis(x: Tensor, /, source: int | Ints, destination: int | Ints) -> Tensor:
-    """``x`` with the axes ``source`` at ``destination``, the others in their order (array API `moveaxis`)."""
+    """``x`` with the axes ``source`` at ``destination``, the others in their order (array API `moveaxis`).
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if an axis is named twice, or not as many are in both.
+    """
     assert isinstance(source, tuple)
     assert isinstance(destination, tuple)
     axes = [i for i in range(x.spec.ndim) if i not in source]
@@ -157,6 +162,10 @@ def roll(x: Tensor, /, shift: int | Ints, *, axis: int | Ints | None = None) -> 
         x: any shape and dtype.
         shift: by how many places; a negative number moves to lower indices. A tuple has one for each axis.
         axis: one axis or several; one that is named twice is moved twice. None moves in the flattened tensor.
+
+    Raises:
+        AxisError: if there is no such axis.
+        ArgumentError: if there is neither one shift nor one for each axis.
     """
     shape = x.spec.shape
     x = reshape(x, (x.spec.size,) if axis is None else shape)
@@ -199,6 +208,9 @@ def tile(x: Tensor, /, repetitions: Ints) -> Tensor:
     Args:
         x: any shape and dtype.
         repetitions: how often along each axis; the shorter of it and the shape gets ones in front.
+
+    Raises:
+        ArgumentError: for a negative number of repetitions.
     """
     shape = (1,) * (len(repetitions) - x.spec.ndim) + x.spec.shape
     apart = tuple(n for length in shape for n in (1, length))

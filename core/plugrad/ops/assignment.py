@@ -82,6 +82,11 @@ def update_slice(x: Tensor, value: Tensor, /, bounds: Sequence[Bound]) -> Tensor
         x: any shape and dtype.
         value: of the dtype of ``x``; it broadcasts to the shape of the place.
         bounds: one ``(start, stop, step)`` for each axis.
+
+    Raises:
+        ShapeError: if there is not one bound for each axis, or ``value`` does not fit the place.
+        DTypeError: if ``value`` has another dtype.
+        ArgumentError: for a step of 0.
     """
     shape, place = x.spec.shape, bounded_shape(bounds)  # type: ignore[arg-type]  # normalised
     given = given_bounds(bounds)  # type: ignore[arg-type]
@@ -122,6 +127,7 @@ def _update_samples(rng: np.random.Generator) -> list[Sample]:
         ErrorSample(IndexRangeError, np.zeros((2, 3)), [np.array([-4])], np.zeros(()), axis=1),
         ErrorSample(ShapeError, np.zeros((2, 3)), [np.array([0, 1])], np.zeros((3, 3))),
         ErrorSample(AxisError, np.zeros((2, 3)), [np.array([0]), np.array([0])], np.zeros(1), axis=1),
+        ErrorSample(DTypeError, np.zeros(3), [np.array([0])], np.arange(1)),
     ),
 )
 def update_nd(x: Tensor, indices: Sequence[Tensor], value: Tensor, /, *, axis: int = 0) -> Tensor:
@@ -137,6 +143,9 @@ def update_nd(x: Tensor, indices: Sequence[Tensor], value: Tensor, /, *, axis: i
 
     Raises:
         IndexRangeError: if an index is outside its axis.
+        ShapeError: if the indices differ in shape, or ``value`` does not fit the place.
+        AxisError: if there are more indices than axes.
+        DTypeError: if ``value`` has another dtype.
     """
     shape, place, count = x.spec.shape, indices[0].spec.shape, math.prod(indices[0].spec.shape)
     if not count:

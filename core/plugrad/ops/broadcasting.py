@@ -53,7 +53,11 @@ def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
     ),
 )
 def broadcast_to(x: Tensor, /, shape: int | Sequence[int]) -> Tensor:
-    """``x`` repeated along axes of size 1, and along new leading axes, up to ``shape``."""
+    """``x`` repeated along axes of size 1, and along new leading axes, up to ``shape``.
+
+    Raises:
+        ShapeError: if ``x`` does not broadcast to ``shape``.
+    """
 
 
 @broadcast_to.defvjp("x")
@@ -100,6 +104,11 @@ def sum(
         axis: one axis, several, or None for all.
         dtype: of the result. By default that of ``x``; int64 or uint64 for integers, int64 for bools.
         keepdims: keep the axes summed, with size 1.
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
+        DTypeError: if ``dtype`` cannot hold the sum: bool, or an integer one for floats.
 
     16-bit floats accumulate in float32.
     """

@@ -91,6 +91,7 @@ def full(
     Raises:
         DTypeError: for a float and a dtype that is not floating.
         ArgumentError: for an int outside the range of the dtype.
+        ShapeError: for a negative size.
     """
 
 
@@ -205,6 +206,10 @@ def iota(length: int, *, dtype: DType | str = "int64", device: Device | str | No
     """``0, 1, ..., length - 1`` in a numeric dtype: the primitive below `arange`.
 
     Integers wrap around, and floats round, where the dtype does not hold a number.
+
+    Raises:
+        ArgumentError: for a negative length.
+        DTypeError: if the dtype is not numeric.
     """
 
 
@@ -249,6 +254,9 @@ def eye(
         k: which diagonal: 0 the main one, positive ones above it, negative ones below.
         dtype: by default float32.
         device: by default the current device.
+
+    Raises:
+        ArgumentError: for a negative number of rows or columns.
     """
     assert n_cols is not None
     rows = reshape(iota(n_rows, device=device), (n_rows, 1))
@@ -294,7 +302,11 @@ _DIAGONAL: Final = {"k": lambda call, value: integer(call, "k", value)}
     errors=_TRIANGLE_ERRORS,
 )
 def tril(x: Tensor, /, *, k: int = 0) -> Tensor:
-    """The lower triangle of the last two axes, zeros above the ``k``-th diagonal (array API `tril`)."""
+    """The lower triangle of the last two axes, zeros above the ``k``-th diagonal (array API `tril`).
+
+    Raises:
+        ShapeError: if ``x`` has fewer than 2 axes.
+    """
     return where(_above(x, k), zeros_of(x.spec.with_shape(())), x)
 
 
@@ -305,7 +317,11 @@ def tril(x: Tensor, /, *, k: int = 0) -> Tensor:
     errors=_TRIANGLE_ERRORS,
 )
 def triu(x: Tensor, /, *, k: int = 0) -> Tensor:
-    """The upper triangle of the last two axes, zeros below the ``k``-th diagonal (array API `triu`)."""
+    """The upper triangle of the last two axes, zeros below the ``k``-th diagonal (array API `triu`).
+
+    Raises:
+        ShapeError: if ``x`` has fewer than 2 axes.
+    """
     return where(_above(x, k - 1), x, zeros_of(x.spec.with_shape(())))
 
 

@@ -107,6 +107,10 @@ def advance_counter(counter: Tensor, /, *, blocks: int) -> tuple[Tensor, Tensor]
 
     Returns:
         The counter of the draw, which is ``counter``, and the one after it: their sum, modulo 2**128.
+
+    Raises:
+        ShapeError: if the counter has another shape.
+        ArgumentError: if ``blocks`` is negative.
     """
     wide = counter.astype(uint64)
     words, carry = [], full((1,), 0, dtype=uint64, device=counter.spec.device)
@@ -142,6 +146,9 @@ def random_bits(key: Tensor, counter: Tensor, /, *, shape: int | Shape) -> Tenso
 
     Returns:
         uint32 of ``shape``.
+
+    Raises:
+        ShapeError: if the key or the counter has another shape.
     """
     assert isinstance(shape, tuple)
     n = size(shape)
@@ -263,6 +270,8 @@ def random_uniform(
 
     Raises:
         ArgumentError: if ``low`` is not less than ``high`` in the dtype.
+        ShapeError: if the key or the counter has another shape.
+        DTypeError: if ``dtype`` is not floating.
     """
     assert isinstance(shape, tuple)
     assert isinstance(dtype, DType)
@@ -328,6 +337,11 @@ def random_normal(
         dtype: a floating dtype.
         mean: the mean.
         std: the standard deviation.
+
+    Raises:
+        ShapeError: if the key or the counter has another shape.
+        DTypeError: if ``dtype`` is not floating.
+        ArgumentError: if ``mean`` or ``std`` is not finite.
     """
     assert isinstance(shape, tuple)
     assert isinstance(dtype, DType)
@@ -387,6 +401,7 @@ def random_bernoulli(key: Tensor, counter: Tensor, /, *, shape: int | Shape, p: 
 
     Raises:
         ArgumentError: if ``p`` is no probability.
+        ShapeError: if the key or the counter has another shape.
     """
     assert isinstance(shape, tuple)
     threshold = round(p * _WORD)
@@ -427,6 +442,10 @@ def random_permutation(key: Tensor, counter: Tensor, /, *, n: int) -> Tensor:
 
     Returns:
         int64 (n,).
+
+    Raises:
+        ShapeError: if the key or the counter has another shape.
+        ArgumentError: if ``n`` is negative.
     """
     bits = random_bits(key, counter, shape=(2, n)).astype(uint64)
     return argsort(bitwise_left_shift(select(bits, 0), 32) | select(bits, 1))
@@ -509,6 +528,8 @@ def random_integers(
 
     Raises:
         ArgumentError: if ``low`` is not less than ``high``, or the dtype does not hold them.
+        ShapeError: if the key or the counter has another shape.
+        DTypeError: if ``dtype`` is no integer dtype.
     """
     assert isinstance(shape, tuple)
     assert isinstance(dtype, DType)

@@ -77,6 +77,9 @@ def matrix_product(x1: Tensor, x2: Tensor, /) -> Tensor:
     """Products of matrices, (..., n, k) by (..., k, m), whose leading axes broadcast: the primitive below `matmul`.
 
     16-bit floats accumulate in float32; integers wrap around.
+
+    Raises:
+        ShapeError: if an operand has fewer than 2 axes, the inner sizes differ, or the leading axes do not broadcast.
     """
 
 

@@ -61,6 +61,7 @@ def one_hot(x: Tensor, /, num_classes: int, *, dtype: DType | str = "float32") -
 
     Raises:
         IndexRangeError: if a class is outside the range.
+        ArgumentError: if ``num_classes`` is negative.
     """
     dtype, n = as_dtype(dtype), x.spec.size
     wide = int32 if dtype is dtypes.bool else dtype
@@ -122,6 +123,7 @@ def embedding(x: Tensor, weight: Tensor, /, padding_idx: int | None = None) -> T
 
     Raises:
         IndexRangeError: if an element of ``x`` or ``padding_idx`` is out of range.
+        ShapeError: if ``weight`` has not 2 axes.
     """
     del padding_idx
     return gather_nd(weight, [_from_zero(x, weight.spec.shape[0])], axis=0)

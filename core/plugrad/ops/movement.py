@@ -132,7 +132,12 @@ def _permute_samples(rng: np.random.Generator) -> list[Sample]:
     ),
 )
 def permute_dims(x: Tensor, /, axes: Sequence[int]) -> Tensor:
-    """``x`` with its axes in another order: axis ``i`` of the result is axis ``axes[i]`` of ``x`` (array API)."""
+    """``x`` with its axes in another order: axis ``i`` of the result is axis ``axes[i]`` of ``x`` (array API).
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if an axis is not named, or twice.
+    """
 
 
 @permute_dims.defvjp("x")
@@ -185,6 +190,7 @@ def select(x: Tensor, /, index: int, *, axis: int = 0) -> Tensor:
 
     Raises:
         IndexRangeError: if ``index`` is not in [-n, n) for an axis of size n.
+        AxisError: if there is no such axis.
     """
     shape = x.spec.shape
     return reshape(strided_slice(x, _one(len(shape), axis, index)), (*shape[:axis], *shape[axis + 1 :]))
@@ -239,7 +245,12 @@ def _concatenate_samples(rng: np.random.Generator) -> list[Sample]:
     errors=_JOIN_ERRORS,
 )
 def concatenate(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
-    """The tensors one after the other along ``axis``: the primitive below `concat`, which is what people call."""
+    """The tensors one after the other along ``axis``: the primitive below `concat`, which is what people call.
+
+    Raises:
+        ShapeError: if there is no tensor, or their shapes differ beyond ``axis``.
+        AxisError: if they have no such axis.
+    """
 
 
 @concatenate.defvjp("arrays")
@@ -311,7 +322,12 @@ def _stack_axis(call: Any, value: Any) -> int:
     errors=_JOIN_ERRORS,
 )
 def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
-    """The tensors, all of one shape, one after the other along a new axis (array API `stack`)."""
+    """The tensors, all of one shape, one after the other along a new axis (array API `stack`).
+
+    Raises:
+        ShapeError: if there is no tensor, or their shapes differ.
+        AxisError: if the result has no such axis.
+    """
     shape = arrays[0].spec.shape
     shape = (*shape[:axis], 1, *shape[axis:])
     return concatenate([reshape(a, shape) for a in arrays], axis=axis)
@@ -396,7 +412,12 @@ def squeeze(x: Tensor, /, axis: int | tuple[int, ...]) -> Tensor:
     errors=errors(*REFUSED_AXES),
 )
 def flip(x: Tensor, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    """``x`` with the order of its elements reversed along ``axis``, all axes by default (array API `flip`)."""
+    """``x`` with the order of its elements reversed along ``axis``, all axes by default (array API `flip`).
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
+    """
     backwards = (None, None, -1)
     return strided_slice(x, tuple(backwards if i in axis else WHOLE for i in range(len(x.spec.shape))))  # type: ignore[operator]
 
@@ -414,7 +435,11 @@ def _matrix_axes(x: Tensor) -> tuple[int, ...]:
     errors=errors(ErrorSample(ShapeError, np.zeros(3))),
 )
 def matrix_transpose(x: Tensor, /) -> Tensor:
-    """``x`` with its last two axes exchanged (array API `matrix_transpose`)."""
+    """``x`` with its last two axes exchanged (array API `matrix_transpose`).
+
+    Raises:
+        ShapeError: if ``x`` has fewer than 2 axes.
+    """
     return permute_dims(x, _matrix_axes(x))
 
 

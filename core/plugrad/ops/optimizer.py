@@ -113,6 +113,9 @@ def sgd_momentum_update(
 
     Returns:
         The new parameter and velocity.
+
+    Raises:
+        ShapeError: if the gradient or a state has another shape than the parameter, or another operand is not 0-d.
     """
     grad = _decayed(param, grad, weight_decay)
     share = where(step == 1, 1.0, step * 0 + (1 - dampening)).astype(grad.dtype)
@@ -137,6 +140,9 @@ def sgd_update(param: Tensor, grad: Tensor, lr: Tensor, *, weight_decay: float) 
 
     Returns:
         The new parameter.
+
+    Raises:
+        ShapeError: if the gradient has another shape than the parameter, or ``lr`` is not 0-d.
     """
     return param - _decayed(param, grad, weight_decay) * lr.astype(param.dtype)
 
@@ -172,6 +178,9 @@ def adam_update(
 
     Returns:
         The new parameter, and the running means of the gradient and of its square.
+
+    Raises:
+        ShapeError: if the gradient or a state has another shape than the parameter, or another operand is not 0-d.
     """
     if decoupled:
         param = param - param * (lr * weight_decay).astype(param.dtype)
@@ -228,6 +237,9 @@ def rmsprop_update(
     Returns:
         The new parameter, the running means of the squared gradient and (if ``centered``) of the gradient, and
         (with ``momentum``) the velocity; a state that is not in use is returned as it came.
+
+    Raises:
+        ShapeError: if the gradient or a state has another shape than the parameter, or another operand is not 0-d.
     """
     grad = _decayed(param, grad, weight_decay)
     square = square * alpha + grad * grad * (1 - alpha)
@@ -268,6 +280,9 @@ def adagrad_update(
 
     Returns:
         The new parameter, and the sum of the squared gradients.
+
+    Raises:
+        ShapeError: if the gradient or a state has another shape than the parameter, or another operand is not 0-d.
     """
     grad = _decayed(param, grad, weight_decay)
     total = total + grad * grad

@@ -112,6 +112,7 @@ def pad(x: Tensor, /, pad_width: Any, mode: str = "constant", value: Scalar = 0)
     Raises:
         ShapeError: if ``pad_width`` does not fit the axes, or an axis that is mirrored, replicated or wrapped is empty.
         ArgumentError: for a negative width or an unknown mode.
+        DTypeError: if ``value`` is none of the dtype of ``x``.
 
     The modes are those of `numpy.pad`.
     """

@@ -118,6 +118,10 @@ def arange(
 
     Returns:
         ``ceil((stop - start) / step)`` numbers, none where that is negative; the i-th is ``start + i * step``.
+
+    Raises:
+        ArgumentError: if ``step`` is 0, a number is not finite, or the dtype does not hold the numbers.
+        DTypeError: if the dtype is not numeric, or an integer one for numbers that are none.
     """
     assert stop is not None
     length = range_length(start, stop, step)
@@ -182,6 +186,10 @@ def linspace(
         dtype: a floating dtype, by default float32.
         device: by default the current device.
         endpoint: whether ``stop`` is among the numbers.
+
+    Raises:
+        ArgumentError: if ``num`` is negative, or a number is not finite.
+        DTypeError: if the dtype is not floating.
     """
     target = as_dtype(dtype)
     steps = max(num - 1 if endpoint else num, 1)

@@ -168,6 +168,8 @@ def prod(
 
     Raises:
         DTypeError: if ``dtype`` cannot hold the product: bool, or an integer one for floats.
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
 
     The derivative divides by nothing, so it holds where elements are 0. 16-bit floats accumulate in float32.
     """
@@ -206,6 +208,10 @@ def mean(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         x: any shape, a floating dtype.
         axis: one axis, several, or None for all.
         keepdims: keep the axes reduced, with size 1.
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
 
     16-bit floats accumulate in float32.
     """
@@ -272,6 +278,8 @@ def var(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepd
 
     Raises:
         ArgumentError: if ``correction`` is no finite number.
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
 
     16-bit floats accumulate in float32.
     """
@@ -298,6 +306,8 @@ def std(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepd
 
     Raises:
         ArgumentError: if ``correction`` is no finite number.
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
 
     The derivative at elements that are all equal is 0. 16-bit floats accumulate in float32.
     """

@@ -109,6 +109,10 @@ def count_nonzero(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) ->
         x: any shape, any dtype. True and NaN are nonzero.
         axis: one axis, several, or None for all.
         keepdims: keep the axes reduced, with size 1.
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
     """
     return sum(_truth(x), axis=axis, dtype=dtypes.int64, keepdims=keepdims)
 

@@ -91,6 +91,10 @@ def strided_slice(x: Tensor, /, bounds: Sequence[Bound]) -> Tensor:
 
     A kernel receives what ``slice.indices`` gives: with a negative step a stop of -1 means past the first. Where
     nothing is selected it receives ``(0, 0, 1)``.
+
+    Raises:
+        ShapeError: if there is not one bound for each axis.
+        ArgumentError: for a step of 0, or a bound that is neither an integer nor None.
     """
 
 
@@ -135,7 +139,12 @@ def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
     ),
 )
 def scatter_slice(x: Tensor, /, *, shape: Shape, bounds: Sequence[Bound]) -> Tensor:
-    """Zeros of ``shape`` with ``x`` in the place that `strided_slice` with the same bounds reads: its adjoint."""
+    """Zeros of ``shape`` with ``x`` in the place that `strided_slice` with the same bounds reads: its adjoint.
+
+    Raises:
+        ShapeError: if there is not one bound for each axis of ``shape``, or ``x`` does not fill the place.
+        ArgumentError: for a step of 0, or a bound that is neither an integer nor None.
+    """
 
 
 @scatter_slice.defvjp("x")

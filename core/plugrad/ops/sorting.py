@@ -74,6 +74,9 @@ def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: b
 
     Returns:
         int64, of the shape of ``x``.
+
+    Raises:
+        AxisError: if there is no such axis.
     """
 
 
@@ -106,6 +109,9 @@ def sort(
         descending: the largest first.
         stable: equal elements keep their order, in a descending one too. Without it theirs is unspecified.
         residuals: give the indices of `argsort` too; for the rule.
+
+    Raises:
+        AxisError: if there is no such axis.
 
     The derivative goes back to where each element was; among equal ones, by their order.
     """
@@ -177,6 +183,7 @@ def top_k(x: Tensor, /, k: int, *, axis: int = -1, largest: bool = True) -> tupl
 
     Raises:
         ArgumentError: if ``k`` is out of range.
+        AxisError: if there is no such axis.
 
     The derivative goes back to where each element was.
     """

@@ -53,6 +53,10 @@ def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         x: any shape, any dtype. NaN is nonzero.
         axis: one axis, several, or None for all.
         keepdims: keep the axes reduced, with size 1.
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
     """
     return (
         count_nonzero(x == (False if x.spec.dtype is dtypes.bool else 0), axis=axis, keepdims=keepdims) == 0
@@ -74,6 +78,10 @@ def any(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         x: any shape, any dtype. NaN is nonzero.
         axis: one axis, several, or None for all.
         keepdims: keep the axes reduced, with size 1.
+
+    Raises:
+        AxisError: if there is no such axis.
+        ShapeError: if one is named twice.
     """
     return count_nonzero(x, axis=axis, keepdims=keepdims) != 0
 
