@@ -111,7 +111,7 @@ def booleans(operands: int = 1) -> Sampler:
 
 def errors(*refused: ErrorSample) -> ErrorSampler:
     """Error samples, given one by one."""
-    return lambda rng: refused
+    return lambda _: refused
 
 
 def samples(*makers: Sampler | Sample) -> Sampler:
