@@ -9,12 +9,12 @@ import ml_dtypes
 import numpy as np
 
 from plugrad.dtypes import DType
-from plugrad_conformance.tolerances import Bound, Exact, Norm, Terms, Ulp
+from plugrad_conformance.tolerances import Bound, Exact, Gradient, Norm, Terms, Ulp
 
 Host = np.ndarray[Any, Any]
 
 
-class Failure(Exception):  # noqa: N818 - a case that fails, not an error of the suite
+class Failure(Exception):
     """A device does not do what is asked. The message says what was got, what was wanted, and where."""
 
 
@@ -45,14 +45,15 @@ class Wanted:
         tail: what is to be added to ``value``, where float64 is not enough to hold the result; or None.
         terms: the sum of the terms' magnitudes and how many there are, for results that are sums; or None.
         loose: positions that are not compared; or None.
-        cotangent: the largest magnitude among the cotangents that a gradient was made from.
+        largest: the largest magnitude among the operands, at each place or of all; of a gradient, among the
+            cotangents; or None.
     """
 
     value: Host
     tail: Host | None = None
     terms: tuple[Host, Host] | None = None
     loose: Host | None = None
-    cotangent: float = 0.0
+    largest: Host | None = None
 
 
 def compare(what: str, got: Host, wanted: Wanted, dtype: DType, bound: Bound, worst: Worst) -> None:
@@ -77,9 +78,7 @@ def compare(what: str, got: Host, wanted: Wanted, dtype: DType, bound: Bound, wo
     _compare_floating(what, got.astype(np.float64), wanted, dtype, bound, worst)
 
 
-def _compare_floating(
-    what: str, got: Host, wanted: Wanted, dtype: DType, bound: Bound, worst: Worst
-) -> None:
+def _compare_floating(what: str, got: Host, wanted: Wanted, dtype: DType, bound: Bound, worst: Worst) -> None:
     value = np.asarray(wanted.value, np.float64)
     with np.errstate(all="ignore"):
         rounded = value.astype(dtype.numpy).astype(np.float64)
@@ -100,7 +99,9 @@ def _compare_floating(
         relevant = finite & checked
         shown = np.where(relevant, error / unit, 0.0)
         worst.meet(float(np.max(shown)), "ULP" if isinstance(bound, Ulp) else "bound")
-        _raise_first(what, relevant & ~(error <= allowed), got, value, _named(bound, error, unit, allowed, relevant))
+        _raise_first(
+            what, relevant & ~(error <= allowed), got, value, _named(bound, error, unit, allowed, relevant)
+        )
 
 
 def ulp(value: Host, dtype: DType) -> Host:
@@ -114,7 +115,9 @@ def ulp(value: Host, dtype: DType) -> Host:
 def _allowed(value: Host, wanted: Wanted, dtype: DType, bound: Bound, finite: Host) -> tuple[Host, Host]:
     """What error is allowed at each place, and the unit that errors are told in."""
     eps = float(ml_dtypes.finfo(dtype.numpy).eps)  # type: ignore[no-untyped-call]
-    unit = ulp(value, dtype)
+    counts = isinstance(bound, Gradient) or getattr(bound, "operands", False)
+    other = wanted.largest if counts and wanted.largest is not None else np.zeros(())
+    unit = ulp(np.maximum(np.abs(value), other) if isinstance(bound, Ulp) else value, dtype)
     if isinstance(bound, Ulp):
         return bound.of(dtype) * unit, unit
     scale: Any
@@ -124,11 +127,9 @@ def _allowed(value: Host, wanted: Wanted, dtype: DType, bound: Bound, finite: Ho
         total, count = wanted.terms
         scale = bound.factor * np.maximum(count, 1.0) * eps * total
     else:
-        assert isinstance(bound, Norm)
+        assert isinstance(bound, (Norm, Gradient))
         largest = float(np.max(np.abs(value), where=finite & np.isfinite(value), initial=0.0))
-        if bound.cotangent:
-            largest = max(largest, wanted.cotangent)
-        scale = bound.factor * eps * largest
+        scale = bound.factor * eps * max(largest, float(np.max(other, initial=0.0)))
     allowed = np.broadcast_to(scale + unit, value.shape)
     return allowed, allowed
 

@@ -7,6 +7,7 @@ shares; finite differences of the oracle itself (`pairing`) hold that rule to th
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ def floats(value: Any) -> Any:
     return value
 
 
-def call_oracle(op: Op[..., Any], operands: Sequence[Any], attributes: Mapping[str, Any], dtype: DType) -> list[Host]:
+def call_oracle(
+    op: Op[..., Any], operands: Sequence[Any], attributes: Mapping[str, Any], dtype: DType
+) -> list[Host]:
     """The results of the oracle of ``op``, floating ones in float64."""
     oracle = ORACLES[op.name]
     given = {k: v for k, v in attributes.items() if k not in ("device", "residuals", "matmul_precision")}
@@ -85,7 +88,9 @@ class Application:
         specs = [_spec(v) for v in values]
         targets = promotion(op, specs, Modes())
         cast = [_cast(v, t) for v, t in zip(values, targets, strict=True)]
-        settled = [Spec((), t, _NULL) if isinstance(s, type) else s for s, t in zip(specs, targets, strict=True)]
+        settled = [
+            Spec((), t, _NULL) if isinstance(s, type) else s for s, t in zip(specs, targets, strict=True)
+        ]
         settled = [
             Spec(np.shape(v), t, _NULL) if isinstance(v, np.ndarray) else s
             for v, s, t in zip(cast, settled, targets, strict=True)
@@ -114,19 +119,32 @@ class Application:
         results = self.oracle()
         return results, [None] * len(results)
 
+    def largest(self, shape: Shape) -> Host:
+        """The largest magnitude among the floating operands: at each place where they broadcast to ``shape``."""
+        arrays = [np.abs(floats(v)) for v in _arrays(self.operands) if v.dtype.kind not in "biu"]
+        with np.errstate(all="ignore"):
+            arrays = [np.where(np.isfinite(a), a, 0.0) for a in arrays]
+            if self.op.kind is Kind.ELEMENTWISE and arrays:
+                return np.asarray(np.broadcast_to(functools.reduce(np.maximum, arrays), shape))
+            return np.asarray(max((float(a.max(initial=0.0)) for a in arrays), default=0.0))
+
     def terms(self) -> list[tuple[Host, Host]] | None:
         """By result, the sum of the magnitudes of its terms and how many there are; None where that is not asked."""
         if not isinstance(TABLE.get(self.op.name), Terms):
             return None
         magnitudes, counts = self.oracle(np.abs), self.oracle(np.ones_like)
-        if self.op.name in _AVERAGES:
-            sizes = [max(v.size for v in self.operands if isinstance(v, np.ndarray))]
-            counts = [np.full(m.shape, sizes[0] / max(m.size, 1)) for m in magnitudes]
+        if self.op.name in _UNCOUNTED:
+            size = max(v.size for v in self.operands if isinstance(v, np.ndarray))
+            counts = [np.full(m.shape, float(size)) for m in magnitudes]
         return list(zip(magnitudes, counts, strict=True))
 
 
-_AVERAGES: Final = frozenset(("mean", "avg_pool"))
-"""Sums whose terms are divided by their count, so that the oracle of ones does not count them."""
+_UNCOUNTED: Final = frozenset(("mean", "avg_pool", "prod", "cumulative_prod"))
+"""Averages and products: the oracle of ones does not count their terms, so all elements count."""
+
+
+def _arrays(values: Sequence[Any]) -> list[Host]:
+    return [a for v in values for a in (v if isinstance(v, list) else [v]) if isinstance(a, np.ndarray)]
 
 
 def _spec(value: Any) -> Any:

@@ -131,7 +131,6 @@ for _op, _ufunc in (
 for _op, _ufunc in (
     (ops.negative, np.negative),
     (ops.abs, np.abs),
-    (ops.sign, np.sign),
     (ops.square, np.square),
     (ops.reciprocal, np.reciprocal),
     (ops.sqrt, np.sqrt),
@@ -192,6 +191,11 @@ for _op, _ufunc in (
     (ops.nextafter, np.nextafter),
 ):
     binary(_op, _ufunc)
+
+
+# The sign of -0 is 0; that of ml_dtypes is -0.
+table(ops.sign, when=_of_bfloat16)(in_float32(np.sign))
+unary(ops.sign, np.sign)
 
 
 @fused(ops.rsqrt, inplace=("x",))

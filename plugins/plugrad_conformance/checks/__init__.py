@@ -7,9 +7,17 @@ from types import ModuleType
 from typing import Final
 
 from plugrad_conformance.cases import Case
-from plugrad_conformance.checks import forward, vjp
+from plugrad_conformance.checks import determinism, forward, into, layout, sizes, special, vjp
 
-CHECKS: Final[dict[str, ModuleType]] = {"forward": forward, "vjp": vjp}
+CHECKS: Final[dict[str, ModuleType]] = {
+    "forward": forward,
+    "sizes": sizes,
+    "vjp": vjp,
+    "layout": layout,
+    "special": special,
+    "into": into,
+    "determinism": determinism,
+}
 
 
 def all_cases() -> Iterator[Case]:

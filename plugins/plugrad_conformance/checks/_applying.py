@@ -17,7 +17,7 @@ from plugrad_conformance.cases import Case
 from plugrad_conformance.measure import Failure, Wanted, Worst, compare
 from plugrad_conformance.reference import REFERENCE, Application
 from plugrad_conformance.subject import Subject, flat, placed, rounded, tensors
-from plugrad_conformance.tolerances import bound_of
+from plugrad_conformance.tolerances import bound_of, gradient_bound
 
 Host = np.ndarray[Any, Any]
 Place = Callable[[Host], pg.Tensor]
@@ -105,12 +105,15 @@ def forward(
     if len(results) != len(heads):
         raise Failure(f"{sample}: {len(results)} results, wanted {len(heads)}")
     terms = application.terms() or [None] * len(heads)
+    largest = application.largest(heads[0].shape)
     got = []
     for i, (result, head, tail, term) in enumerate(zip(results, heads, tails, terms, strict=True)):
         host = subject.host(result)
         what = f"{sample}" if len(heads) == 1 else f"{sample}, result {i}"
         wanted = _either_order(application, host, head)
-        compare(what, host, Wanted(wanted, tail, term), result.dtype, bound_of(op), run.worst)
+        compare(
+            what, host, Wanted(wanted, tail, term, largest=largest), result.dtype, bound_of(op), run.worst
+        )
         got.append(host)
     if check is not None:
         check(application, got, heads)
@@ -166,6 +169,7 @@ def gradient(
     place_ct: Place | None = None,
     wrt: Sequence[int] | None = None,
     operands: Sequence[Any] | None = None,
+    ct: Callable[[Host], Host] | None = None,
     identity: bool = True,
     loose: bool = False,
 ) -> bool:
@@ -180,6 +184,7 @@ def gradient(
         place_ct: brings cotangents there; as ``place`` by default.
         wrt: the floating operands whose gradients are asked; all by default.
         operands: host operands instead of the sample's own.
+        ct: changes the random cotangents first.
         identity: hold that rule, in turn, against finite differences of the op's oracle: the adjoint identity
             ``<ct, J t> = <vjp(ct), t>`` for random ``ct`` and ``t``.
         loose: leave out what is not finite.
@@ -200,41 +205,44 @@ def gradient(
     def draw(outs: list[pg.Tensor]) -> list[pg.Tensor]:
         bring = place_ct or place or place_on(subject)
         for out in outs:
-            ct = rng.standard_normal(out.shape)
-            drawn.append(ct.astype(out.dtype.numpy))
-        return [bring(ct) for ct in drawn]
+            random = np.asarray(rng.standard_normal(out.shape))
+            drawn.append((random if ct is None else ct(random)).astype(out.dtype.numpy))
+        return [bring(c) for c in drawn]
 
     got, given, outs = pulled(op, sample, hosts, draw, place or place_on(subject), asked)
     if not outs:
         return False
     wanted, _, _ = pulled(op, sample, hosts, lambda _: [on_reference(c) for c in drawn], on_reference, asked)
     arrays = [v for v in flat(hosts) if isinstance(v, np.ndarray)]
-    bound = _bound(op)
-    largest = max((float(np.abs(c.astype(np.float64)).max(initial=0.0)) for c in drawn), default=0.0)
+    bound = gradient_bound(op)
+    largest = np.asarray(
+        max((float(np.abs(c.astype(np.float64)).max(initial=0.0)) for c in drawn), default=0.0)
+    )
     references: list[Host] = []
-    for i, ct, ref in zip(asked, got, wanted, strict=True):
+    for i, found, ref in zip(asked, got, wanted, strict=True):
         reference = np.zeros(arrays[i].shape) if ref is None else np.asarray(ref._array, np.float64)
         references.append(reference)
         what = f"{sample}, gradient of operand {i}"
-        if ct is None:
+        if found is None:
             if reference.any():
                 raise Failure(f"{what}: none was given")
             continue
-        if ct.shape != arrays[i].shape:
-            raise Failure(f"{what}: it has shape {ct.shape}, the operand {arrays[i].shape}")
+        if found.shape != arrays[i].shape:
+            raise Failure(f"{what}: it has shape {found.shape}, the operand {arrays[i].shape}")
         passed = ~np.isfinite(reference) if loose else None
-        compare(what, subject.host(ct), Wanted(reference, loose=passed, cotangent=largest), ct.dtype, bound, run.worst)
+        compare(
+            what,
+            subject.host(found),
+            Wanted(reference, loose=passed, largest=largest),
+            found.dtype,
+            bound,
+            run.worst,
+        )
     unmutated(f"{sample}, in its backward", subject, given, hosts)
     if identity:
         _hold_identity(op, sample, hosts, asked, drawn, references, rng)
     run.samples += 1
     return True
-
-
-def _bound(op: Op[..., Any]) -> Any:
-    """The bound of the op's rules: the widest, as cotangents of several are compared alike."""
-    bounds = [bound_of(v.op) for v in op.vjps]
-    return max(bounds, key=lambda b: getattr(b, "factor", 0.0)) if bounds else bound_of(op, gradient=True)
 
 
 def _hold_identity(

@@ -19,14 +19,12 @@ def cases() -> Iterator[Case]:
     """Float32, or the dtype that the samples have, is level 1; every other is level 3."""
     for op in stated_ops():
         samples = samples_of(op, 0)
-        first = own_dtype(op, samples)
+        first = own_dtype(samples)
         yield Case("forward", op.name, first, level=Level.L1, op=op.name, direction="forward")
         if first == "float32":
             for d in FLOATING:
                 if d is not float32 and any(_takes(op, s, d.name) for s in samples):
-                    yield Case(
-                        "forward", op.name, d.name, "", Level.L3, needed(d.name), op.name, "forward"
-                    )
+                    yield Case("forward", op.name, d.name, "", Level.L3, needed(d.name), op.name, "forward")
         for d in INTEGER:
             if d is not int64 and d.name != first and any(_recast(op, s, d.name) for s in samples):
                 yield Case("forward", op.name, d.name, level=Level.L3, op=op.name, direction="forward")
@@ -53,7 +51,7 @@ def op_of(run: Run) -> Op[..., Any]:
     return next(op for op in stated_ops() if op.name == run.case.op)
 
 
-def own_dtype(op: Op[..., Any], samples: Sequence[Sample]) -> str:
+def own_dtype(samples: Sequence[Sample]) -> str:
     """The dtype under which an op's samples, as they are stated, go: float32 where one has a floating operand."""
     arrays = [o for s in samples for o in flat(list(s.operands)) if isinstance(o, np.ndarray)]
     if not arrays or any(a.dtype.kind == "f" for a in arrays):

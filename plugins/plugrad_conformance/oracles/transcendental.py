@@ -21,7 +21,11 @@ def _integer_power(base: int, exponent: int) -> int:
 @elementwise("pow")
 def power(x1: np.ndarray, x2: np.ndarray) -> Any:
     """``x1 ** x2``; of integers exact, wrapped around, and for a negative exponent rounded towards 0."""
-    return on_integers(_integer_power, x1, x2) if is_integer(x1) else np.power(x1, x2)
+    if is_integer(x1):
+        return on_integers(_integer_power, x1, x2)
+    # A single exponent of 0.5 takes NumPy to its square root, which is NaN at -inf, where C99 has inf.
+    x1, x2 = np.broadcast_arrays(x1, x2)
+    return np.power(x1, x2.copy())
 
 
 @elementwise("sqrt")

@@ -1,0 +1,114 @@
+"""``special``: NaN, infinities, zeros of both signs, and numbers of all magnitudes, position by position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from plugrad.dispatch.op import Kind, Op
+from plugrad.dispatch.sample import Sample
+from plugrad.dtypes import FLOATING, DType, as_dtype, finfo
+from plugrad_conformance.cases import Case, Level, needed
+from plugrad_conformance.checks._applying import Run, forward
+from plugrad_conformance.checks.forward import has_floats, op_of
+from plugrad_conformance.measure import same_zeros
+from plugrad_conformance.reference import Application
+from plugrad_conformance.subject import names_missing_dtype, samples_of, stated_ops
+from plugrad_conformance.tolerances import OPEN_ZEROS
+
+Host = np.ndarray[Any, Any]
+
+EVERYWHERE = (Kind.ELEMENTWISE, Kind.REDUCTION, Kind.SCAN, Kind.SORTING, Kind.MOVEMENT, Kind.INDEXING)
+"""Families in which an infinity has one meaning; in the others only NaN is sent through."""
+
+
+def cases() -> Iterator[Case]:
+    """Every op with a floating operand, in each floating dtype that it takes."""
+    for op in stated_ops():
+        samples = [s for s in samples_of(op, 0) if has_floats(s)]
+        for d in FLOATING:
+            if samples and all(d in op.dtypes[o.name] for o in op.operands[:1]):
+                yield Case("special", op.name, d.name, "", Level.L3, needed(d.name), op.name, "forward")
+
+
+def values(dtype: DType) -> Host:
+    """The special values: what is not finite, zeros, and magnitudes from the smallest normal number to large ones."""
+    tiny = finfo(dtype).smallest_normal
+    plain = [1.0, -1.0, 0.5, -0.5, 2.0, 3.0, -3.0, 20.0, -20.0, 80.0, -80.0, 1e4, -1e4, tiny, -tiny, 1e-3]
+    return np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, *plain])
+
+
+def run(run: Run) -> None:
+    """Elementwise ops on the product of the values, others with the values in the places of a sample's own."""
+    op, dtype = op_of(run), as_dtype(run.case.dtype)
+    rng = run.rng()
+    forms: set[str] = set()
+    for sample in samples_of(op, run.case.seed):
+        if not has_floats(sample) or names_missing_dtype(sample, run.subject):
+            continue
+        if op.kind is Kind.ELEMENTWISE:
+            form = f"{[type(o).__name__ for o in sample.operands]} {sample.attributes}"
+            if form not in forms:
+                forms.add(form)
+                operands = product(sample, values(dtype), rng)
+                forward(run, op, sample, dtype, operands=operands, check=_zeros(op))
+        elif op.kind in EVERYWHERE:
+            forward(run, op, sample, dtype, operands=[_sown(o, values(dtype), rng) for o in sample.operands])
+        else:
+            forward(run, op, sample, dtype, operands=_with_nan(sample.operands, rng))
+
+
+def product(sample: Sample, special: Host, rng: np.random.Generator) -> list[Any]:
+    """Operands of an elementwise op that meet every combination of the values; others are drawn from the sample's."""
+    arrays = [isinstance(o, (np.ndarray, np.generic)) for o in sample.operands]
+    floating = [a and np.asarray(o).dtype.kind == "f" for a, o in zip(arrays, sample.operands, strict=True)]
+    count, seen = sum(floating), 0
+    operands: list[Any] = []
+    for value, is_array, is_floating in zip(sample.operands, arrays, floating, strict=True):
+        if is_floating:
+            shape = [1] * count
+            shape[seen] = special.size
+            operands.append(special.reshape(shape))
+            seen += 1
+        elif is_array:
+            source = np.asarray(value).reshape(-1)
+            drawn = rng.choice(source, special.size) if source.size else np.zeros(special.size, source.dtype)
+            operands.append(drawn)
+        else:
+            operands.append(value)
+    return operands
+
+
+def _zeros(op: Op[..., Any]) -> Any:
+    if op.name in OPEN_ZEROS:
+        return None
+
+    def check(application: Application, got: list[Host], wanted: list[Host]) -> None:
+        del application
+        for g, w in zip(got, wanted, strict=True):
+            if w.dtype.kind == "f" and g.dtype.kind not in "biu":
+                same_zeros(op.name, g, w)
+
+    return check
+
+
+def _sown(value: Any, special: Host, rng: np.random.Generator) -> Any:
+    """A floating operand with a third of its elements replaced."""
+    if isinstance(value, list):
+        return [_sown(v, special, rng) for v in value]
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    return np.where(rng.random(value.shape) < 0.34, rng.choice(special, value.shape), value)
+
+
+def _with_nan(operands: Any, rng: np.random.Generator) -> list[Any]:
+    """The operands with one NaN in the first floating one that has elements."""
+    out = list(operands)
+    for i, value in enumerate(out):
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+            out[i] = value.copy()
+            out[i].reshape(-1)[rng.integers(value.size)] = np.nan
+            break
+    return out
