@@ -56,7 +56,7 @@ def make_report(ops: int = 400, *, seed: int = 3, faults: bool = True) -> dict[s
     if faults:
         by_id = {c["id"]: c for c in cases}
         waivers = _break(by_id, rng)
-    device = {
+    device: dict[str, Any] = {
         "name": "example:0",
         "backend": "example",
         "distribution": "plugrad-example-backend",

@@ -111,7 +111,7 @@ def _of_case(id: str, a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) 
         worse = a["status"] in HELD and b["status"] not in HELD
         rows.append(Difference("status", id, a["status"], b["status"], worse=worse))
     if a["level"] != b["level"]:
-        rows.append(Difference("level", id, f"L{a['level']}", f"L{b['level']}"))
+        rows.append(Difference("level", id, _level(a), _level(b)))
     worst_a, worst_b = worst_error(a), worst_error(b)
     if a["unit"] == b["unit"] and worst_a is not None and worst_b is not None:
         ratio = _ratio(worst_a, worst_b)
@@ -129,6 +129,10 @@ def _ratio(a: float, b: float) -> float:
     if a == b:
         return 1.0
     return math.inf if a == 0 else b / a
+
+
+def _level(case: Mapping[str, Any]) -> str | None:
+    return None if case["level"] is None else f"L{case['level']}"
 
 
 def _rank(reached: str | None) -> int:

@@ -41,7 +41,7 @@ def count(cases: Iterable[Mapping[str, Any]], asked: str) -> list[dict[str, Any]
     """How many cases of each level came to which status.
 
     Args:
-        cases: result records; each has a ``level`` and a ``status``.
+        cases: result records; each has a ``level`` and a ``status``. One whose level is None counts for none.
         asked: the name of the highest level asked for; every level up to it has an item, with or without cases.
     """
     counts = [
@@ -49,6 +49,8 @@ def count(cases: Iterable[Mapping[str, Any]], asked: str) -> list[dict[str, Any]
         for name in list(LEVELS)[: level_number(asked) + 1]
     ]
     for case in cases:
+        if case["level"] is None:
+            continue
         item = counts[case["level"]]
         item["cases"] += 1
         item[case["status"]] += 1

@@ -182,14 +182,14 @@
 
   // Lists of cases, with what repeats each failure
   const SORTS = {
-    case: (c) => c.id, level: (c) => c.level, worst: (c) => (c.error === null ? -1 : c.unit === "ULP" ? c.error : c.error * 1e-6), time: (c) => c.seconds,
+    case: (c) => c.id, level: (c) => c.level ?? 9, worst: (c) => (c.error === null ? -1 : c.unit === "ULP" ? c.error : c.error * 1e-6), time: (c) => c.seconds,
   };
   const sorts = new Map();
   function list(place, all, limit = ROWS) {
     const sorting = sorts.get(place) ?? { by: null, down: false };
     const key = SORTS[sorting.by];
     const sorted = key ? [...all].sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0) * (sorting.down ? -1 : 1))
-      : [...all].sort((a, b) => badness(a.status) - badness(b.status) || a.level - b.level);
+      : [...all].sort((a, b) => badness(a.status) - badness(b.status) || (a.level ?? 9) - (b.level ?? 9));
     const heading = (name, extra = "") => el("th", { scope: "col", class: extra, "aria-sort": sorting.by === name ? (sorting.down ? "descending" : "ascending") : null },
       el("button", { class: "sort", type: "button", onclick: () => {
         sorts.set(place, { by: name, down: sorting.by === name ? !sorting.down : name !== "case" });
@@ -211,7 +211,7 @@
       el("td", {}, pill(c.status)),
       el("td", {}, el("div", { class: "id" }, c.id), c.message ? el("div", { class: "message" }, c.message) : null,
         repeat && el("div", { class: "command" }, el("code", {}, repeat), button)),
-      el("td", { class: "wide" }, `L${c.level}`), el("td", { class: "number" }, worst(c.error, c.unit, true)), el("td", { class: "number" }, time(c.seconds)),
+      el("td", { class: "wide", title: c.level === null ? "counts for no level" : null }, c.level === null ? "none" : `L${c.level}`), el("td", { class: "number" }, worst(c.error, c.unit, true)), el("td", { class: "number" }, time(c.seconds)),
       el("td", { class: "number wide" }, number(c.samples)), el("td", { class: "number wide" }, `${c.sources.kernel} / ${c.sources.body} / ${c.sources.fallback}`));
   }
 
@@ -236,7 +236,7 @@
   const filtering = () => state.statuses.size > 0 || FILTERS.some((name) => state[name]);
   function matcher() {
     const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-    return (c) => (!state.statuses.size || state.statuses.has(c.status)) && (!state.level || `L${c.level}` === state.level)
+    return (c) => (!state.statuses.size || state.statuses.has(c.status)) && (!state.level || (c.level === null ? "none" : `L${c.level}`) === state.level)
       && (!state.kind || c.kind === state.kind) && (!state.dtype || c.dtype === state.dtype) && words.every((w) => c.text.includes(w));
   }
 
@@ -247,7 +247,8 @@
     const without = columns.has("") && !state.dtype;
     const rows = [];
     for (const [op, all] of ops) {
-      if (all.some(matches)) rows.push({ op, all, bad: badness(worstStatus(all)), count: all.filter((c) => badness(c.status) < 3).length, seconds: sum(all, (c) => c.seconds) });
+      const found = all.filter(matches);
+      if (found.length) rows.push({ op, all, bad: badness(worstStatus(found)), count: found.filter((c) => badness(c.status) < 3).length, seconds: sum(all, (c) => c.seconds) });
     }
     const byName = (a, b) => (a.op < b.op ? -1 : 1);
     rows.sort({ name: byName, worst: (a, b) => a.bad - b.bad || b.count - a.count || byName(a, b), time: (a, b) => b.seconds - a.seconds || byName(a, b) }[state.order]);
@@ -317,7 +318,7 @@
     node?.focus({ preventScroll: true });
   }
 
-  function render() {
+  function render(printing = false) {
     const matches = matcher();
     const found = cases.filter(matches);
     for (const name of FILTERS) if (byId(name).value !== state[name]) byId(name).value = state[name];
@@ -328,7 +329,7 @@
     const problems = found.filter((c) => c.status === "failed" || c.status === "unsupported");
     byId("problems").hidden = !problems.length;
     byId("problems-title").textContent = `Failures (${number(problems.length)})`;
-    list(byId("problems-body"), problems, state.statuses.size ? ROWS : FIRST_FAILURES);
+    list(byId("problems-body"), problems, printing ? Infinity : state.statuses.size ? ROWS : FIRST_FAILURES);
     matrix(matches);
     const others = found.filter((c) => c.op === null);
     byId("others").hidden = !others.length;
@@ -349,7 +350,8 @@
         render();
       } }, `${STATUS[name].sign} ${STATUS[name].name} ${number(count)}`));
     }
-    byId("level").append(option("", "all levels"), ...report.levels.map((l) => option(l.level, l.level)));
+    byId("level").append(option("", "all levels"), ...report.levels.map((l) => option(l.level, l.level)),
+      ...(cases.some((c) => c.level === null) ? [option("none", "not counted")] : []));
     byId("kind").append(option("", "all kinds"), ...[...new Set(cases.map((c) => c.kind))].sort().map((k) => option(k, k)));
     byId("dtype").append(option("", "all dtypes"), ...dtypes.map((d) => option(d, d)));
     byId("order").append(...Object.entries(ORDERS).map(([value, text]) => option(value, text)));
@@ -395,6 +397,8 @@
       else if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) { event.preventDefault(); byId("q").focus(); }
     });
     addEventListener("hashchange", () => { fromAddress(); render(); });
+    addEventListener("beforeprint", () => render(true));
+    addEventListener("afterprint", () => render());
   }
 
   head();

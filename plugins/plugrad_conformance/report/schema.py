@@ -30,7 +30,7 @@ _CASE: Final[dict[str, Any]] = {
     "op": (str, None),
     "direction": (str, None),
     "dtype": (str, None),
-    "level": int,
+    "level": (int, None),  # null: told, and not counted for any level
     "status": str,
     "message": str,
     "worst": (int, float, str, None),

@@ -30,8 +30,8 @@ class Suite(Protocol):
     def hash(self) -> str:
         """The suite's hash: 64 hexadecimal digits."""
 
-    def cases(self, levels: Sequence[int]) -> Mapping[str, int]:
-        """The ids of all cases of some levels, each with its level."""
+    def cases(self, levels: Sequence[int]) -> Mapping[str, int | None]:
+        """The ids of all cases of some levels, each with its level; None for one that counts for none."""
 
 
 def verify(document: Mapping[str, Any], suite: Suite) -> list[str]:
@@ -50,7 +50,7 @@ def verify(document: Mapping[str, Any], suite: Suite) -> list[str]:
         return shape
     lines = [*_head(document), *_names(document), *_records(document)]
     statuses_known = all(c["status"] in STATUSES for c in document["cases"])
-    levels_known = all(0 <= c["level"] < len(LEVELS) for c in document["cases"])
+    levels_known = all(_is_level(c["level"]) for c in document["cases"])
     if document["asked"]["level"] in LEVELS:
         if statuses_known and levels_known:
             lines += _counts(document)
@@ -117,8 +117,8 @@ def _records(document: Mapping[str, Any]) -> Iterator[str]:
         id, status = case["id"], case["status"]
         if status not in STATUSES:
             yield f"{id}: status is {status!r}, takes one of {', '.join(STATUSES)}"
-        if not 0 <= case["level"] < len(LEVELS):
-            yield f"{id}: level is {case['level']}, takes 0 to {len(LEVELS) - 1}"
+        if not _is_level(case["level"]):
+            yield f"{id}: level is {case['level']}, takes null or 0 to {len(LEVELS) - 1}"
         if not 0 <= case["seconds"] < math.inf or min(case["samples"], *case["sources"].values()) < 0:
             yield f"{id}: a time or a count is not a number from 0 up"
         worst = worst_error(case)
@@ -146,10 +146,11 @@ def _counts(document: Mapping[str, Any]) -> Iterator[str]:
     """The counts of each level are those of the cases."""
     asked = document["asked"]["level"]
     number = level_number(asked)
-    above = [c["id"] for c in document["cases"] if c["level"] > number]
+    above = [c["id"] for c in document["cases"] if c["level"] is not None and c["level"] > number]
     if above:
         yield f"cases: {_few(above)}: of a level above {asked}, which was asked for"
-    counts = count((c for c in document["cases"] if c["level"] <= number), asked)
+    over = set(above)
+    counts = count((c for c in document["cases"] if c["id"] not in over), asked)
     names = [item["level"] for item in document["levels"]]
     if names != [item["level"] for item in counts]:
         yield f"levels: are {', '.join(names) or 'none'}, takes each from L0 to {asked}, in this order"
@@ -221,12 +222,12 @@ def _against(document: Mapping[str, Any], suite: Suite) -> Iterator[str]:
         return
     right = suite.cases(range(level_number(document["asked"]["level"]) + 1))
     given = {c["id"]: c["level"] for c in document["cases"]}
-    foreign = sorted(given.keys() - right.keys())
+    foreign = sorted(id for id, level in given.items() if level is not None and id not in right)
     if foreign:
         yield f"cases: {_few(foreign)}: not of the suite for such a device"
     for id in sorted(given.keys() & right.keys()):
         if given[id] != right[id]:
-            yield f"{id}: level is {given[id]}, the suite has it on {right[id]}"
+            yield f"{id}: level is {_word(given[id])}, the suite has it on {_word(right[id])}"
     if document["filtered"]:
         return
     for number, name in enumerate(LEVELS):
@@ -234,6 +235,14 @@ def _against(document: Mapping[str, Any], suite: Suite) -> Iterator[str]:
         if missing:
             total = sum(level == number for level in right.values())
             yield f"cases: {name}: {len(missing)} of the suite's {total} are missing: {_few(missing)}"
+
+
+def _is_level(level: int | None) -> bool:
+    return level is None or 0 <= level < len(LEVELS)
+
+
+def _word(level: int | None) -> str:
+    return "none" if level is None else str(level)
 
 
 def _few(ids: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -170,7 +171,7 @@ def test_the_digest_does_not_depend_on_the_order_of_keys(sound: Document) -> Non
 def test_numbers_without_a_word_in_json_are_written(sound: Document, tmp_path: Path) -> None:
     document = copy.deepcopy(sound)
     failed = next(c for c in document["cases"] if c["status"] == "failed")
-    failed.update(worst=float("inf"), unit="ULP")
+    failed.update(worst=np.float32("inf"), unit="ULP", samples=np.int64(3))
     write(tmp_path, document)
     again = read(tmp_path)
     assert next(c for c in again["cases"] if c["id"] == failed["id"])["worst"] == "inf"
@@ -287,6 +288,11 @@ def move_a_case_up(document: Document) -> None:
     recount(document)
 
 
+def uncount_a_case(document: Document) -> None:
+    case_of(document, FAILURE)["level"] = None
+    recount(document)
+
+
 def lower_a_denominator(document: Document) -> None:
     item = document["levels"][2]
     item["cases"] -= item["failed"]
@@ -342,6 +348,7 @@ EDITS: list[tuple[Callable[[Document], None], str]] = [
     (delete_a_case_in_every_count, "cases: L3: 1 of the suite's .* are missing"),
     (duplicate_a_case, "more than once"),
     (move_a_case_up, f"{FAILURE}: level is 4, the suite has it on 2"),
+    (uncount_a_case, f"{FAILURE}: level is none, the suite has it on 2"),
     (lower_a_denominator, "levels: L2: cases is"),
     (claim_not_filtered, "filtered: is false, but some ops or cases were asked for"),
     (claim_filtered, "filtered: is true, but every op and case were asked for"),
@@ -366,7 +373,7 @@ EDITS: list[tuple[Callable[[Document], None], str]] = [
     (set_in("filtered", 0), "filtered: is 0, takes true or false"),
     (set_in("cases.0.status", "fine"), "status is 'fine', takes one of passed"),
     (set_in("cases.0.status", None), r"cases\[0\].status: is null"),
-    (set_in("cases.0.level", 5), "level is 5, takes 0 to 4"),
+    (set_in("cases.0.level", 5), "level is 5, takes null or 0 to 4"),
     (set_in("cases.0.id", "nothing"), "'nothing' is no case id"),
     (set_in("cases.0.kind", "else"), "kind is 'else', its id says"),
     (set_in("cases.0.op", "else"), "op is 'else', its id says"),
@@ -406,6 +413,17 @@ def test_an_edit_is_found(
     lines = verify(signed(document), suite)
     assert not any(line.startswith("digest") for line in lines)
     assert any(re.search(says, line) for line in lines), lines
+
+
+def test_a_case_that_counts_for_no_level(sound: Document) -> None:
+    document = copy.deepcopy(sound)
+    case = copy.deepcopy(case_of(document, "memory/stats"))
+    case.update(id="speed/matmul-1024", kind="speed", level=None, status="failed", message="too slow to tell")
+    document["cases"].append(case)
+    assert verify(signed(document), FakeSuite(document)) == []
+    (row,) = compare(sound, document)
+    assert (row.what, row.a, row.b) == ("status", None, "failed")
+    assert count(document["cases"], "L4") == sound["levels"]
 
 
 def test_any_place_may_hold_anything(suite: FakeSuite) -> None:

@@ -294,6 +294,16 @@ def test_the_keyboard_moves_opens_and_closes(render: Render, html: str) -> None:
 
 
 @needs_browser
+def test_all_failures_are_printed(render: Render, html: str, plain: Element, report: dict[str, Any]) -> None:
+    wanted = [c["id"] for c in report["cases"] if c["status"] in ("failed", "unsupported")]
+    first = plain.one(id="problems")
+    assert len(first.cases) == 8
+    assert f"Show {len(wanted) - 8} more" in first.text
+    dom = render(acting(html, "dispatchEvent(new Event('beforeprint'));"), "")
+    assert sorted(dom.one(id="problems").cases) == sorted(wanted)
+
+
+@needs_browser
 def test_the_policy_stops_any_other_script(render: Render, html: str) -> None:
     foreign = "<script>document.title = 'foreign'</script><p id=end></p></body>"
     dom = render(html.replace("</body>", foreign), "")
