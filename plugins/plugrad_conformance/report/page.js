@@ -131,7 +131,7 @@
       made: report.created.replace("T", " ").replace("Z", " UTC"),
       took: time(report.seconds),
       ...environment,
-      dtypes: device.dtypes.join(" "),
+      dtypes: [...device.dtypes].sort((a, b) => order(a) - order(b)).join(" "),
       suite: report.suite.slice(0, 16),
     };
     byId("head").append(...[
