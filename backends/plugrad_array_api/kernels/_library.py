@@ -30,6 +30,7 @@ class Library:
             {d.name: getattr(xp, d.name) for d in ALL if hasattr(xp, d.name)} if dtypes is None else dtypes
         )
         self.devices = devices
+        self._kinds = [(self.dtypes[d.name], d.kind) for d in ALL if d.name in self.dtypes]
         self._low = [self.dtypes[n] for n in ("float16", "bfloat16") if n in self.dtypes]
         version = getattr(xp, "__array_api_version__", None)
         self._new = version is None or str(version) >= "2024.12"
@@ -81,13 +82,14 @@ class Library:
         # asarray, as NumPy gives scalars of its own instead of 0-d arrays, and its astype takes none.
         return self.xp.astype(self.xp.asarray(x), dtype, copy=False)
 
-    def is_floating(self, x: Array) -> bool:
-        """Whether ``x`` is neither of integers nor of bools."""
-        return not self.xp.isdtype(x.dtype, ("bool", "integral"))
+    def kind(self, x: Array) -> str:
+        """The kind of the dtype of ``x``, as `DType.kind` has it."""
+        # Not isdtype, which need not know the 16-bit floats.
+        return next(kind for dtype, kind in self._kinds if dtype == x.dtype)
 
-    def is_bool(self, x: Array) -> bool:
-        """Whether ``x`` is of bools."""
-        return bool(x.dtype == self.dtypes["bool"])
+    def is_floating(self, x: Array) -> bool:
+        """Whether ``x`` is of floats."""
+        return self.kind(x) == "float"
 
     def wide(self, dtype: Any) -> Any:
         """What ``dtype`` is accumulated in: float32 for a 16-bit float."""

@@ -6,79 +6,15 @@ Indices are checked before they are used, which waits for their values.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 from plugrad import ops
-from plugrad.errors import IndexRangeError
+from plugrad.spec import broadcast_shapes
 from plugrad_array_api.kernels._library import Array, Library
+from plugrad_array_api.kernels._places import flat, from_zero, gathered, ordered, places_along, summed
 from plugrad_array_api.kernels._table import Kernels
 
 Shape = tuple[int, ...]
-
-
-def within(library: Library, name: str, index: Array, size: int, axis: int) -> Array:
-    """``index`` in [0, size).
-
-    Raises:
-        IndexRangeError: if one is outside [-size, size).
-    """
-    xp = library.xp
-    if not math.prod(index.shape):
-        return index
-    low, high = int(xp.min(index)), int(xp.max(index))
-    if low < -size or high >= size:
-        wrong = high if high >= size else low
-        raise IndexRangeError(f"{name}: index {wrong} is out of range for axis {axis} of size {size}")
-    return xp.where(index < 0, index + size, index) if low < 0 else index
-
-
-def flat(library: Library, name: str, indices: Sequence[Array], shape: Shape, axis: int) -> Array:
-    """The places that indices of the axes from ``axis`` on name together, counted in row-major order, as one row."""
-    places = None
-    sizes = shape[axis : axis + len(indices)]
-    for i, index in enumerate(indices, axis):
-        # The indices' own dtype, as a device may have no int64, where it holds all places.
-        if max(math.prod(sizes), *sizes) >= 1 << 31:
-            index = library.cast(index, library.dtypes["int64"])
-        place = within(library, name, index, shape[i], i)
-        places = place if places is None else places * shape[i] + place
-    assert places is not None
-    return library.xp.reshape(places, (math.prod(places.shape),))
-
-
-def gathered(library: Library, name: str, x: Array, indices: Sequence[Array], axis: int) -> Array:
-    """``x`` at ``indices`` of the axes from ``axis`` on."""
-    xp, stop = library.xp, axis + len(indices)
-    places = flat(library, name, indices, x.shape, axis)
-    lead, sizes, rest = x.shape[:axis], x.shape[axis:stop], x.shape[stop:]
-    taken = xp.take(xp.reshape(x, (*lead, math.prod(sizes), *rest)), places, axis=axis)
-    return xp.reshape(taken, (*lead, *indices[0].shape, *rest))
-
-
-def summed(library: Library, rows: Array, places: Array, count: int) -> Array:
-    """``count`` sums of ``rows`` (n, a, b): each of those whose ``places`` (n,) name it; 0 where there are none.
-
-    The rows are sorted by place and scanned, segment by segment, in doubling steps (Blelloch, "Prefix sums and their
-    applications", 1990): log2(n) steps at most, no place meets another's infinities, and the order of the additions
-    is the same at every run.
-    """
-    xp = library.xp
-    order = xp.argsort(places, stable=True)
-    places, rows = xp.take(places, order, axis=0), xp.take(rows, order, axis=0)
-    every, n = library.range(count, places), places.shape[0]
-    starts = library.cast(xp.searchsorted(places, every, side="left"), places.dtype)
-    stops = library.cast(xp.searchsorted(places, every, side="right"), places.dtype)
-    longest, distance = int(xp.max(stops - starts)), 1
-    while distance < longest:
-        same = xp.reshape(places[distance:] == places[: n - distance], (n - distance, 1, 1))
-        later = rows[distance:, ...]
-        later = xp.where(same, rows[: n - distance, ...] + later, later)
-        rows = xp.concat([rows[:distance, ...], later], axis=0)
-        distance *= 2
-    last = xp.take(rows, xp.where(stops > 0, stops - 1, stops), axis=0)
-    zero = library.scalar(0, rows)
-    # The sum starts from 0, which -0 alone is not.
-    return xp.where(xp.reshape(stops > starts, (count, 1, 1)), last, zero) + zero
 
 
 def add(kernels: Kernels, library: Library) -> None:
@@ -93,6 +29,14 @@ def add(kernels: Kernels, library: Library) -> None:
     def _(x: Array, indices: Array, *, axis: int) -> Array:
         return gathered(library, "take", x, [indices], axis)
 
+    @kernels(ops.take_along_axis)
+    def _(x: Array, indices: Array, *, axis: int) -> Array:
+        others = broadcast_shapes("", [(*s[:axis], 1, *s[axis + 1 :]) for s in (x.shape, indices.shape)])
+        x = xp.broadcast_to(x, (*others[:axis], x.shape[axis], *others[axis + 1 :]))
+        shape = (*others[:axis], indices.shape[axis], *others[axis + 1 :])
+        places = places_along(library, "take_along_axis", xp.broadcast_to(indices, shape), x.shape, axis)
+        return xp.reshape(xp.take(xp.reshape(x, (math.prod(x.shape),)), places, axis=0), shape)
+
     @kernels(ops.scatter_nd)
     def _(x: Array, indices: list[Array], *, shape: Shape, axis: int) -> Array:
         stop = axis + len(indices)
@@ -103,3 +47,40 @@ def add(kernels: Kernels, library: Library) -> None:
         rows = xp.reshape(library.widened(x), (lead, places.shape[0], rest))
         sums = summed(library, xp.permute_dims(rows, (1, 0, 2)), places, count)
         return library.cast(xp.reshape(xp.permute_dims(sums, (1, 0, 2)), shape), x.dtype)
+
+    @kernels(ops.scatter_add)
+    def _(x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
+        shape = broadcast_shapes("", [indices.shape, updates.shape])
+        places = places_along(library, "scatter_add", xp.broadcast_to(indices, shape), x.shape, axis)
+        if not math.prod(shape):
+            return library.copied(x)
+        rows = xp.reshape(xp.broadcast_to(library.widened(updates), shape), (math.prod(shape), 1, 1))
+        sums = xp.reshape(summed(library, rows, places, math.prod(x.shape)), x.shape)
+        return library.cast(library.widened(x) + sums, x.dtype)
+
+    @kernels(ops.update_nd)
+    def _(x: Array, indices: list[Array], value: Array, *, axis: int) -> Array:
+        stop = axis + len(indices)
+        places = flat(library, "update_nd", indices, x.shape, axis)
+        lead, sizes, rest = x.shape[:axis], x.shape[axis:stop], x.shape[stop:]
+        if not math.prod(x.shape) or not math.prod(places.shape):
+            return library.copied(x)
+        # Of the values that meet in one place the last one stays.
+        order, starts, stops = ordered(library, places, math.prod(sizes))
+        last = xp.take(order, xp.where(stops > 0, stops - 1, stops), axis=0)
+        value = xp.broadcast_to(value, (*lead, *indices[0].shape, *rest))
+        value = xp.take(xp.reshape(value, (*lead, places.shape[0], *rest)), last, axis=axis)
+        hit = xp.reshape(stops > starts, (*(1,) * axis, *sizes, *(1,) * len(rest)))
+        return xp.where(hit, xp.reshape(value, x.shape), x)
+
+    @kernels(ops.one_hot)
+    def _(x: Array, *, num_classes: int, dtype: Any) -> Array:
+        from_zero(library, "one_hot", x, num_classes, "classes")
+        hot = xp.expand_dims(x, axis=-1) == library.range(num_classes, x)
+        return library.cast(hot, library.dtype(dtype))
+
+    @kernels(ops.embedding)
+    def _(x: Array, weight: Array, *, padding_idx: int | None) -> Array:
+        del padding_idx
+        from_zero(library, "embedding", x, weight.shape[0], "rows of weight")
+        return gathered(library, "embedding", weight, [x], 0)

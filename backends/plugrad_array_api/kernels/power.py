@@ -15,7 +15,7 @@ def add(kernels: Kernels, library: Library) -> None:
     def _(x1: Array, x2: Array) -> Array:
         if library.is_floating(x1):
             return floats(x1, x2)
-        if xp.isdtype(x2.dtype, "unsigned integer"):
+        if library.kind(x2) == "uint":
             return xp.pow(x1, x2)
         powers = xp.pow(x1, xp.where(x2 < 0, library.scalar(0, x2), x2))
         # Of the inverses only those of 1 and -1 are integers.

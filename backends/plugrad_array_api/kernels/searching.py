@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from plugrad import ops
 from plugrad_array_api.kernels._library import Array, Library
+from plugrad_array_api.kernels._places import gathered
 from plugrad_array_api.kernels._table import Kernels
 
 
@@ -35,3 +36,18 @@ def add(kernels: Kernels, library: Library) -> None:
         if not x.shape:
             return xp.zeros((0, *found[0].shape), dtype=int64, device=x.device)
         return library.cast(xp.stack(found), int64)
+
+    @kernels(ops.searchsorted)
+    def _(x1: Array, x2: Array, sorter: Array | None, *, side: str) -> Array:
+        int64 = library.dtypes["int64"]
+        if sorter is not None:
+            x1 = gathered(library, "searchsorted", x1, [sorter], 0)
+        if library.kind(x1) != "float":
+            return library.cast(xp.searchsorted(x1, x2, side=side), int64)
+        # Only what is not NaN, and without -0: their order is the library's own.
+        n, nan = x1.shape[0], xp.isnan(x2)
+        numbers = n - int(xp.sum(library.cast(xp.isnan(x1), int64)))
+        zero = library.scalar(0, x1)
+        found = xp.searchsorted(x1[:numbers] + zero, xp.where(nan, zero, x2 + zero), side=side)
+        behind = library.scalar(numbers if side == "left" else n, found)
+        return library.cast(xp.where(nan, behind, found), int64)

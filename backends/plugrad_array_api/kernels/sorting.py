@@ -6,20 +6,15 @@ import math
 
 from plugrad import ops
 from plugrad_array_api.kernels._library import Array, Library
+from plugrad_array_api.kernels._places import places_along
 from plugrad_array_api.kernels._table import Kernels
 
 
 def _along(library: Library, x: Array, indices: Array, axis: int) -> Array:
     """The elements of ``x`` that ``indices``, of the same shape, name along ``axis``."""
-    xp = library.xp
-    rest = tuple(i for i in range(x.ndim) if i != axis)
-    rows = xp.permute_dims(x, (*rest, axis))
-    places = xp.permute_dims(indices, (*rest, axis))
-    n, count = x.shape[axis], math.prod(x.shape)
-    starts = xp.reshape(library.range(count // n, indices) * n, (*rows.shape[:-1], 1))
-    taken = xp.take(xp.reshape(rows, (count,)), xp.reshape(places + starts, (count,)), axis=0)
-    back = [*range(axis), x.ndim - 1, *range(axis, x.ndim - 1)]
-    return xp.permute_dims(xp.reshape(taken, rows.shape), tuple(back))
+    places = places_along(library, "argsort", indices, x.shape, axis)
+    taken = library.xp.take(library.xp.reshape(x, (math.prod(x.shape),)), places, axis=0)
+    return library.xp.reshape(taken, x.shape)
 
 
 def add(kernels: Kernels, library: Library) -> None:
@@ -29,7 +24,7 @@ def add(kernels: Kernels, library: Library) -> None:
     def ascending(x: Array, axis: int) -> Array:
         """The indices that sort ``x``, equal elements in their order."""
         int64, uint8 = library.dtypes["int64"], library.dtypes["uint8"]
-        if library.is_bool(x):
+        if library.kind(x) == "bool":
             x = library.cast(x, uint8)
         if not library.is_floating(x):
             return library.cast(xp.argsort(x, axis=axis, stable=True), int64)

@@ -66,17 +66,18 @@ def add(kernels: Kernels, library: Library) -> None:
         rest = _polynomial(_LARGE, (size - 2.5) / (size + 2.5)) * xp.exp(-(size * size))
         return library.cast(xp.where(size > 1, xp.copysign(1 - rest, x), near), dtype)
 
-    if library.offers("nextafter"):
-        kernels.add(library.function("nextafter"), ops.nextafter)
-        return
+    def moved(x1: Array, x2: Array) -> Array:
+        return xp.where(x2 > x1, _above(library, x1), -_above(library, -x1))
+
+    towards = library.function("nextafter") if library.offers("nextafter") else moved
 
     @kernels(ops.nextafter)
     def _(x1: Array, x2: Array) -> Array:
-        upwards = x2 > x1
-        moved = xp.where(upwards, _above(library, x1), -_above(library, -x1))
-        moved = xp.where(moved == 0, xp.copysign(moved, x1), moved)
-        moved = xp.where(xp.equal(x1, x2), x2, moved)
-        return xp.where(xp.logical_or(xp.isnan(x1), xp.isnan(x2)), x1 + x2, moved)
+        result = towards(x1, x2)
+        # A 0 that is passed has the sign of where it is come from (C99 F.10.8.3), which not all libraries keep.
+        result = xp.where(result == 0, xp.copysign(result, x1), result)
+        result = xp.where(xp.equal(x1, x2), x2, result)
+        return xp.where(xp.logical_or(xp.isnan(x1), xp.isnan(x2)), x1 + x2, result)
 
 
 def _above(library: Library, x: Array) -> Array:
