@@ -16,6 +16,7 @@ import numpy as np
 from plugrad.backend import use_device
 from plugrad.dispatch.modes import changed
 from plugrad.dispatch.observer import Observer
+from plugrad.errors import PlugradError
 from plugrad.random import Generator, replayed
 from plugrad.spec import Device
 
@@ -72,11 +73,12 @@ def _as_program(file: Path, arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _traceback(error: Exception, file: Path) -> str:
-    """The traceback from the script on."""
+    """The traceback from the script on. An error of plugrad's own is explained by its cause alone."""
     step = error.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename != str(file):
         step = step.tb_next
-    return "".join(traceback.format_exception(type(error), error, step))
+    chain = error.__cause__ is not None or not isinstance(error, PlugradError)
+    return "".join(traceback.format_exception(type(error), error, step, chain=chain))
 
 
 __all__ = ["ScriptFailed", "run_script"]
