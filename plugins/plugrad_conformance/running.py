@@ -46,6 +46,7 @@ def run_case(case: Case, subject: Subject) -> dict[str, Any]:
             where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
             message = f"{type(error).__name__}: {error} (raised at {where})"
         else:
+            message = run.told
             if run.not_exercised:
                 status, message = "not_exercised", run.not_exercised
     seconds = time.perf_counter() - start

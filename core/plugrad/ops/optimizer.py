@@ -200,6 +200,7 @@ def adam_update(
     dtypes=FLOATING,
     outputs=("param", "square", "mean", "velocity"),
     differentiable=False,
+    may_alias=True,  # without momentum the velocity, and where it is not centered the mean, are given back
     samples=lambda rng: [
         Sample(
             rng.standard_normal((3, 4)),

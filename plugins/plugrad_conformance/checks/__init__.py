@@ -7,16 +7,46 @@ from types import ModuleType
 from typing import Final
 
 from plugrad_conformance.cases import Case
-from plugrad_conformance.checks import determinism, forward, into, layout, sizes, special, vjp
+from plugrad_conformance.checks import (
+    aliasing,
+    determinism,
+    errors,
+    forward,
+    into,
+    layout,
+    leaks,
+    memory,
+    plugin,
+    queue,
+    several,
+    sizes,
+    special,
+    speed,
+    statistics,
+    threads,
+    training,
+    vjp,
+)
 
 CHECKS: Final[dict[str, ModuleType]] = {
+    "plugin": plugin,
+    "memory": memory,
+    "errors": errors,
+    "random": statistics,
     "forward": forward,
     "sizes": sizes,
     "vjp": vjp,
+    "training": training,
+    "aliasing": aliasing,
     "layout": layout,
     "special": special,
     "into": into,
     "determinism": determinism,
+    "queue": queue,
+    "threads": threads,
+    "devices": several,
+    "leaks": leaks,
+    "speed": speed,
 }
 
 

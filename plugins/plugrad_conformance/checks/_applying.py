@@ -39,6 +39,7 @@ class Run:
         worst: the largest error met.
         samples: how many applications were held against something.
         not_exercised: why the device gave no occasion to go wrong, or the empty string.
+        told: what a case that counts for no level found out.
     """
 
     case: Case
@@ -46,6 +47,7 @@ class Run:
     worst: Worst = field(default_factory=Worst)
     samples: int = 0
     not_exercised: str = ""
+    told: str = ""
 
     def rng(self) -> np.random.Generator:
         """Random numbers that follow from the case's name."""

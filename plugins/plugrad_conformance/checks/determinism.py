@@ -11,7 +11,7 @@ import plugrad as pg
 from plugrad.dtypes import float32
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Run, floating_at, place_on, pulled
-from plugrad_conformance.checks.forward import has_floats, op_of
+from plugrad_conformance.checks.forward import has_floats, op_of, own_dtype
 from plugrad_conformance.checks.sizes import larger
 from plugrad_conformance.measure import Failure
 from plugrad_conformance.subject import names_missing_dtype, placed, rounded, samples_of, stated_ops, tensors
@@ -22,7 +22,16 @@ TIMES = 3
 def cases() -> Iterator[Case]:
     """Every op, and every gradient."""
     for op in stated_ops():
-        yield Case("determinism", op.name, "float32", "", Level.L3, frozenset(), op.name, "forward")
+        yield Case(
+            "determinism",
+            op.name,
+            own_dtype(samples_of(op, 0)),
+            "",
+            Level.L3,
+            frozenset(),
+            op.name,
+            "forward",
+        )
         if op.differentiable:
             yield Case("determinism", f"{op.name}.vjp", "float32", "", Level.L3, frozenset(), op.name, "vjp")
 

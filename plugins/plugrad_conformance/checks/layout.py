@@ -17,7 +17,7 @@ from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import float32
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Place, Run, forward, gradient
-from plugrad_conformance.checks.forward import has_floats, op_of
+from plugrad_conformance.checks.forward import has_floats, op_of, own_dtype
 from plugrad_conformance.subject import Subject, flat, names_missing_dtype, samples_of, stated_ops
 
 Host = np.ndarray[Any, Any]
@@ -127,7 +127,9 @@ def cases() -> Iterator[Case]:
                 continue
             subject = op.name if direction == "forward" else f"{op.name}.vjp"
             for layout in LAYOUTS:
-                yield Case("layout", subject, "float32", layout, Level.L3, frozenset(), op.name, direction)
+                yield Case(
+                    "layout", subject, own_dtype(samples), layout, Level.L3, frozenset(), op.name, direction
+                )
 
 
 def run(run: Run) -> None:
