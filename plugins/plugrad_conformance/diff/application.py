@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from plugrad.dispatch.lowering import apply_body, find_kernel, flatten, own_kern
 from plugrad.dispatch.modes import changed, local
 from plugrad.dispatch.observer import Observer, Source
 from plugrad.dispatch.op import Op
-from plugrad.dispatch.statement import Kind
+from plugrad.dispatch.statement import Kind, register
 from plugrad.dtypes import DType, as_dtype, finfo
 from plugrad.errors import DTypeError
 from plugrad.spec import Device, Spec, broadcast_shapes
@@ -47,12 +47,14 @@ class Application:
         attributes: the static attributes, normalised. A device among them, or that of a spec, stands for whichever
             device computes the application.
         precision: the mode ``matmul_precision``.
+        dtypes: for a rule, those of its results, in order: the core casts what its body gives; else None.
     """
 
     op: Op[..., Any]
     inputs: tuple[Any, ...]
     attributes: Mapping[str, Any]
     precision: str
+    dtypes: tuple[DType | None, ...] | None = None
 
     @classmethod
     def of(
@@ -62,6 +64,7 @@ class Application:
         specs: Sequence[Any],
         attributes: Mapping[str, Any],
         backend: Backend,
+        dtypes: tuple[DType | None, ...] | None = None,
     ) -> Application:
         """What a kernel of ``backend`` is given, copied to the host."""
 
@@ -75,7 +78,7 @@ class Application:
             return np.array(backend.to_host(value))
 
         inputs = tuple(host(a, s) for a, s in zip(arrays, specs, strict=True))
-        return cls(op, inputs, dict(attributes), local.modes.matmul_precision)
+        return cls(op, inputs, dict(attributes), local.modes.matmul_precision, dtypes)
 
     @property
     def arrays(self) -> list[Host]:
@@ -96,7 +99,7 @@ class Application:
             with np.errstate(all="ignore"):
                 return (value.astype(np.float64) * (1 + step)).astype(value.dtype)
 
-        return Application(self.op, tuple(map(nudge, self.inputs)), self.attributes, self.precision)
+        return replace(self, inputs=tuple(map(nudge, self.inputs)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,10 @@ class Computed:
     source: Source
 
 
-def body_of(op: Op[..., Any], specs: Sequence[Any]) -> Callable[..., Any]:
-    """What computes an op or a rule by its body, called as a kernel is."""
+def body_of(
+    op: Op[..., Any], specs: Sequence[Any], dtypes: Sequence[DType | None] | None = None
+) -> Callable[..., Any]:
+    """What computes an op or a rule by its body, called as a kernel is; ``dtypes`` as those of `Application`."""
 
     def tensor(value: Any, spec: Any) -> Any:
         if value is None:
@@ -119,15 +124,18 @@ def body_of(op: Op[..., Any], specs: Sequence[Any]) -> Callable[..., Any]:
             value = backend_of(spec.device).from_host(np.asarray(value, spec.dtype.numpy), spec.device)
         return wrap(value, spec)
 
-    def array(value: Any) -> Any:
+    def array(value: Any, wanted: Iterator[DType | None]) -> Any:
         if isinstance(value, (tuple, list)):
-            return tuple(map(array, value))
+            return tuple([array(v, wanted) for v in value])
+        dtype = next(wanted, None)
+        if dtype is not None and value is not None and value.spec.dtype is not dtype:
+            value = register["astype"](value, dtype)
         return value._array if isinstance(value, TensorData) else value
 
     def run(*arrays: Any, **attributes: Any) -> Any:
         operands = [tensor(a, s) for a, s in zip(arrays, specs, strict=True)]
         with changed(recording=False, anomaly=False, autocast=None):
-            return array(apply_body(op, operands, attributes))
+            return array(apply_body(op, operands, attributes), iter(dtypes or ()))
 
     return run
 
@@ -176,7 +184,7 @@ def compute(application: Application, device: Device, observer: Observer | None 
             run = (
                 find_kernel(op, specs, attributes, backend, device, local.modes, ())
                 if op.primitive
-                else body_of(op, specs)
+                else body_of(op, specs, application.dtypes)
             )
         watched = changed(observer=observer) if source is Source.BODY else nullcontext()
         with watched:

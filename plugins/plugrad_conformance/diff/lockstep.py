@@ -13,6 +13,7 @@ from plugrad.backend import backend_of
 from plugrad.dispatch.anomaly import line_of_backward, user_line
 from plugrad.dispatch.observer import Source
 from plugrad.dispatch.op import Op
+from plugrad.dtypes import DType
 from plugrad.spec import Device
 from plugrad_conformance.diff.agreement import Difference, difference
 from plugrad_conformance.diff.application import Application, Host, body_of, compute, on_host
@@ -67,6 +68,7 @@ class Outermost(ABC):
         self.device = device
         self.complete = True
         self._inside = False
+        self._last: tuple[Op[..., Any] | None, Sequence[Any]] = None, ()
 
     def settled(
         self,
@@ -78,13 +80,17 @@ class Outermost(ABC):
         device: Device,
     ) -> Callable[..., Any] | None:
         """See `plugrad.dispatch.observer.Observer`."""
-        del attributes
         if device is not self.device:
             return run
+        # The rules of an application are settled right after it: they give what its operands are.
+        if op.owner is None:
+            self._last = op, specs
+        owner, operands = self._last
+        dtypes = _dtypes(op, owner, operands, attributes) if owner is not None and owner is op.owner else None
         if run is None and op.owner is None:
             self.complete = False
             return None
-        inner = run or body_of(op, specs)
+        inner = run or body_of(op, specs, dtypes)
 
         def instead(*arrays: Any, **given: Any) -> Any:
             if self._inside:
@@ -92,7 +98,13 @@ class Outermost(ABC):
             line = line_of_backward() or user_line(sys._getframe(1))
             self._inside = True
             try:
-                return self.applied(op, source, inner, specs, arrays, given, line)
+                return self.applied(
+                    op.name,
+                    line,
+                    source,
+                    lambda: inner(*arrays, **given),
+                    lambda: Application.of(op, arrays, specs, given, backend_of(device), dtypes),
+                )
             finally:
                 self._inside = False
 
@@ -101,15 +113,24 @@ class Outermost(ABC):
     @abstractmethod
     def applied(
         self,
-        op: Op[..., Any],
-        source: Source,
-        run: Callable[..., Any],
-        specs: Sequence[Any],
-        arrays: Sequence[Any],
-        attributes: Mapping[str, Any],
+        name: str,
         line: str,
+        source: Source,
+        run: Callable[[], Any],
+        application: Callable[[], Application],
     ) -> Any:
-        """Run an application: what ``run`` gives for ``arrays`` and ``attributes``."""
+        """Run an application.
+
+        Args:
+            name: the op's name.
+            line: the user's line.
+            source: what computes it.
+            run: computes it.
+            application: copies it to the host; called before ``run``, if at all.
+
+        Returns:
+            What ``run`` gives.
+        """
 
 
 class Lockstep(Outermost):
@@ -139,26 +160,23 @@ class Lockstep(Outermost):
 
     def applied(
         self,
-        op: Op[..., Any],
-        source: Source,
-        run: Callable[..., Any],
-        specs: Sequence[Any],
-        arrays: Sequence[Any],
-        attributes: Mapping[str, Any],
+        name: str,
         line: str,
+        source: Source,
+        run: Callable[[], Any],
+        application: Callable[[], Application],
     ) -> Any:
         """Run it, and hold what the other device gives against it.
 
         Raises:
             Stop: if they part, unless every parting is asked for.
         """
-        backend = backend_of(self.device)
-        application = Application.of(op, arrays, specs, attributes, backend)
-        results = run(*arrays, **attributes)
-        key = op.name, line
+        copied = application()
+        results = run()
+        key = name, line
         self.trace.append(self._interned.setdefault(key, key))
-        self.counts[op.name] += 1
-        parting = self._compared(application, source, on_host(results, backend), line)
+        self.counts[name] += 1
+        parting = self._compared(copied, source, on_host(results, backend_of(self.device)), line)
         if parting is not None:
             self.partings.append(parting)
             if not self.every:
@@ -250,26 +268,34 @@ class Follower(Outermost):
 
     def applied(
         self,
-        op: Op[..., Any],
-        source: Source,
-        run: Callable[..., Any],
-        specs: Sequence[Any],
-        arrays: Sequence[Any],
-        attributes: Mapping[str, Any],
+        name: str,
         line: str,
+        source: Source,
+        run: Callable[[], Any],
+        application: Callable[[], Application],
     ) -> Any:
         """Run it, if it is the one that is expected.
 
         Raises:
             Stop: if it is another one.
         """
-        del source, specs
-        if self.complete and op.name not in self._left_out:
+        del source, application
+        if self.complete and name not in self._left_out:
             at, self.count = self.count, self.count + 1
-            if at >= len(self.expected) or self.expected[at][0] != op.name:
-                self.strayed = op.name, line
+            if at >= len(self.expected) or self.expected[at][0] != name:
+                self.strayed = name, line
                 raise Stop
-        return run(*arrays, **attributes)
+        return run()
+
+
+def _dtypes(
+    rule: Op[..., Any], owner: Op[..., Any], specs: Sequence[Any], attributes: Mapping[str, Any]
+) -> tuple[DType | None, ...]:
+    """The dtypes of the results of a rule, given the specs of the operands of the op that it belongs to."""
+    served = next(v.wrt for v in owner.vjps if v.op is rule)
+    named = dict(zip((o.name for o in owner.operands), specs, strict=True))
+    wanted = [named[n] for n in attributes.get("wrt", served)]
+    return tuple(s and s.dtype for w in wanted for s in (w if isinstance(w, tuple) else (w,)))
 
 
 __all__ = ["Follower", "Lockstep", "Outermost", "Parting", "Stop"]

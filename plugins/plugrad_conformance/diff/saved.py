@@ -71,6 +71,7 @@ def write(parting: Parting, folder: Path) -> Path:
         "op": application.op.name,
         "attributes": {k: _encoded(v) for k, v in application.attributes.items()},
         "matmul_precision": application.precision,
+        "dtypes": application.dtypes and [d and d.name for d in application.dtypes],
         "inputs": put("input", application.inputs),
         "expected": put("expected", parting.expected),
         "got": put("got", parting.got),
@@ -116,11 +117,13 @@ def read(file: Path) -> Saved:
             part = parts[value["array"]]
             return np.frombuffer(part["data"], dtype.numpy).reshape(part["shape"])
 
+        dtypes = description["dtypes"]
         application = Application(
             op,
             get(description["inputs"]),
             {k: _decoded(v) for k, v in description["attributes"].items()},
             description["matmul_precision"],
+            dtypes and tuple(d and as_dtype(d) for d in dtypes),
         )
         first, second = description["devices"]
         return Saved(

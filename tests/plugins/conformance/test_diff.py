@@ -227,6 +227,30 @@ g.sum().backward()
     assert result.output.startswith("multiply.vjp.x1 (vjp) parts"), result.output
 
 
+def test_a_rule_whose_body_gives_another_dtype(diff: Callable[..., Result]) -> None:
+    """Residuals are float32 where the operands have 16 bits; the core casts what comes of them."""
+    script = """\
+import plugrad as pg
+lstm = pg.nn.LSTM(4, 3)
+x = pg.random.normal((5, 2, 4))
+with pg.autocast("bfloat16"):
+    out, _ = lstm(x)
+out.sum().backward()
+loss = sum(p.grad.sum() for p in lstm.parameters())
+"""
+    bare = device(without=["lstm_sequence.vjp"])
+    for pair in ((GOOD, bare), (bare, GOOD)):
+        result = diff(*pair, script=script)
+        assert result.exit_code == 0, result.output
+
+
+def test_a_rule_that_is_applied_as_an_op(diff: Callable[..., Result]) -> None:
+    script = "import plugrad as pg\nx = pg.ones((2,))\npg.sin(x)\npg.ops.tanh.vjp(x, x * 0.5)\n"
+    assert diff(GOOD, device(without=["tanh.vjp.x"]), script=script).exit_code == 0
+    result = diff(GOOD, device({"tanh.vjp.x": spoilt}), script=script)
+    assert result.output.startswith("tanh.vjp.x (vjp) parts"), result.output
+
+
 def test_all_names_every_parting(diff: Callable[..., Result], tmp_path: Path) -> None:
     result = diff(GOOD, device({"tanh": spoilt}), "--all", script=SCRIPT)
     assert result.exit_code == 1
