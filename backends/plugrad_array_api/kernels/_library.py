@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from plugrad.dtypes import ALL, DType
-from plugrad.errors import ArgumentError
+from plugrad.dtypes import ALL, DType, float32
+from plugrad.errors import ArgumentError, DTypeError
 from plugrad.spec import Device, Shape
 
 Array = Any
@@ -54,8 +54,19 @@ class Library:
         return found
 
     def dtype(self, dtype: DType) -> Any:
-        """The library's dtype."""
+        """The library's dtype.
+
+        Raises:
+            DTypeError: if it has none.
+        """
+        if dtype.name not in self.dtypes:
+            takes = ", ".join(d.name for d in ALL if d.name in self.dtypes)
+            raise DTypeError(f"{getattr(self.xp, '__name__', self.xp)} has no {dtype}; takes {takes}")
         return self.dtypes[dtype.name]
+
+    def first(self, *dtypes: DType) -> Any:
+        """The library's dtype for the first of ``dtypes`` that it has."""
+        return self.dtype(next((d for d in dtypes if d.name in self.dtypes), dtypes[0]))
 
     def device(self, device: Device) -> Any:
         """The library's device."""
@@ -93,7 +104,7 @@ class Library:
 
     def wide(self, dtype: Any) -> Any:
         """What ``dtype`` is accumulated in: float32 for a 16-bit float."""
-        return self.dtypes["float32"] if any(dtype == low for low in self._low) else dtype
+        return self.dtype(float32) if any(dtype == low for low in self._low) else dtype
 
     def widened(self, x: Array) -> Array:
         """``x``, in float32 where it is a 16-bit float."""

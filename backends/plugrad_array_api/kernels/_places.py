@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from plugrad.dtypes import int64
 from plugrad.errors import IndexRangeError
 from plugrad_array_api.kernels._library import Array, Library
 
@@ -46,7 +47,7 @@ def from_zero(library: Library, name: str, index: Array, size: int, what: str) -
 
 def _counting(library: Library, index: Array, most: int) -> Array:
     """``index`` in a dtype that counts to ``most``: its own where that does, as a device may have no int64."""
-    return index if most < 1 << 31 else library.cast(index, library.dtypes["int64"])
+    return index if most < 1 << 31 else library.cast(index, library.dtype(int64))
 
 
 def flat(library: Library, name: str, indices: Sequence[Array], shape: Shape, axis: int) -> Array:

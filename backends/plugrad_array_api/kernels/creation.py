@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plugrad import ops
+from plugrad.dtypes import int32, int64
 from plugrad_array_api.kernels._library import Array, Library
 from plugrad_array_api.kernels._table import Kernels
 
@@ -27,5 +28,5 @@ def add(kernels: Kernels, library: Library) -> None:
         if dtype.is_integer and dtype.itemsize >= 4:
             return xp.arange(length, dtype=library.dtype(dtype), device=where)
         # Counted in integers, as the standard's arange need not wrap around, nor round each number once.
-        whole = library.dtypes["int32" if length <= 1 << 31 else "int64"]
+        whole = library.first(int32, int64) if length <= 1 << 31 else library.dtype(int64)
         return library.cast(xp.arange(length, dtype=whole, device=where), library.dtype(dtype))

@@ -24,7 +24,8 @@ def add(kernels: Kernels, library: Library) -> None:
     @kernels(ops.floor_divide)
     def _(x1: Array, x2: Array) -> Array:
         if library.is_floating(x1):
-            return _floor_divide(library, x1, x2)
+            quotient, _ = _divided(library, library.widened(x1), library.widened(x2))
+            return library.cast(quotient, x1.dtype)
         zero, minus, divisor = guarded(x2)
         quotient = xp.floor_divide(x1, divisor)
         if minus is not None:
@@ -34,8 +35,8 @@ def add(kernels: Kernels, library: Library) -> None:
     @kernels(ops.remainder)
     def _(x1: Array, x2: Array) -> Array:
         if library.is_floating(x1):
-            wide1, wide2 = library.widened(x1), library.widened(x2)
-            return library.cast(_remainder(library, wide1, wide2), x1.dtype)
+            _, rest = _divided(library, library.widened(x1), library.widened(x2))
+            return library.cast(rest, x1.dtype)
         zero, minus, divisor = guarded(x2)
         excluded = zero if minus is None else xp.logical_or(zero, minus)
         return xp.where(excluded, library.scalar(0, x1), xp.remainder(x1, divisor))
@@ -55,27 +56,22 @@ def add(kernels: Kernels, library: Library) -> None:
         return xp.where(x2 <= last, shifted, library.scalar(0, x1))
 
 
-def _remainder(library: Library, x1: Array, x2: Array) -> Array:
-    """``x1 % x2`` of floats; the standard lets a library differ where ``x2`` is infinite."""
-    xp = library.xp
-    far = xp.logical_and(xp.isinf(x2), xp.isfinite(x1))
-    opposite = xp.logical_and(x1 != 0, xp.signbit(x1) != xp.signbit(x2))
-    at_infinity = xp.where(opposite, x2, xp.copysign(x1, x2))
-    return xp.where(far, at_infinity, xp.remainder(x1, x2))
+def _divided(library: Library, x1: Array, x2: Array) -> tuple[Array, Array]:
+    """``x1 // x2`` and ``x1 % x2`` of floats, as Python has them.
 
-
-def _floor_divide(library: Library, x1: Array, x2: Array) -> Array:
-    """``x1 // x2`` of floats, as Python has it: by the remainder, which is exact where a quotient is rounded."""
+    By the remainder of the magnitudes, which is exact, and where no two libraries that follow the standard differ.
+    """
     xp = library.xp
-    dtype = x1.dtype
-    x1, x2 = library.widened(x1), library.widened(x2)
-    quotient = xp.divide(x1, x2)
-    # By an infinity the quotient is 0, or -1 across the sign; 0 keeps its sign.
-    opposite = xp.logical_and(x1 != 0, xp.signbit(x1) != xp.signbit(x2))
-    at_infinity = xp.where(opposite, library.scalar(-1, x1), quotient)
-    whole = xp.round(xp.divide(xp.subtract(x1, xp.remainder(x1, x2)), x2))
-    whole = xp.where(whole == 0, xp.copysign(library.scalar(0, x1), quotient), whole)
-    whole = xp.where(xp.logical_and(xp.isinf(x2), xp.isfinite(x1)), at_infinity, whole)
-    whole = xp.where(xp.isinf(x1), library.scalar(float("nan"), x1), whole)
-    by_zero = xp.where(xp.isinf(x1), library.scalar(float("nan"), x1), quotient)
-    return library.cast(xp.where(x2 == 0, by_zero, whole), dtype)
+    size1, size2 = xp.abs(x1), xp.abs(x2)
+    rest = xp.remainder(size1, size2)
+    whole = xp.round(xp.divide(xp.subtract(size1, rest), size2))
+    across = xp.signbit(x1) != xp.signbit(x2)
+    further = xp.logical_and(across, rest != 0)
+    quotient = xp.where(across, -whole, whole)
+    quotient = xp.where(further, quotient - 1, quotient)
+    plain = xp.divide(x1, x2)
+    quotient = xp.where(quotient == 0, xp.copysign(quotient, plain), quotient)
+    signed = xp.copysign(rest, x1)
+    remainder = xp.where(further, signed + x2, signed)
+    remainder = xp.where(rest == 0, xp.copysign(rest, x2), remainder)
+    return xp.where(x2 == 0, plain, quotient), remainder

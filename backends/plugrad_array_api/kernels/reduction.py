@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from plugrad import ops
+from plugrad.dtypes import int64
 from plugrad_array_api.kernels._library import Array, Library
 from plugrad_array_api.kernels._table import Kernels
 
@@ -65,4 +66,4 @@ def add(kernels: Kernels, library: Library) -> None:
 
     @kernels(ops.count_nonzero)
     def _(x: Array, *, axis: Axis, keepdims: bool) -> Array:
-        return over(xp.sum, library.cast(truth(x), library.dtypes["int64"]), axis, keepdims)
+        return over(xp.sum, library.cast(truth(x), library.dtype(int64)), axis, keepdims)

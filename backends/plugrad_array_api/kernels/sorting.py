@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from plugrad import ops
+from plugrad.dtypes import int32, int64, uint8
 from plugrad_array_api.kernels._library import Array, Library
 from plugrad_array_api.kernels._places import places_along
 from plugrad_array_api.kernels._table import Kernels
@@ -23,19 +24,19 @@ def add(kernels: Kernels, library: Library) -> None:
 
     def ascending(x: Array, axis: int) -> Array:
         """The indices that sort ``x``, equal elements in their order."""
-        int64, uint8 = library.dtypes["int64"], library.dtypes["uint8"]
+        index, small = library.dtype(int64), library.first(uint8, int32, int64)
         if library.kind(x) == "bool":
-            x = library.cast(x, uint8)
+            x = library.cast(x, small)
         if not library.is_floating(x):
-            return library.cast(xp.argsort(x, axis=axis, stable=True), int64)
+            return library.cast(xp.argsort(x, axis=axis, stable=True), index)
         nan = xp.isnan(x)
         zero = library.scalar(0, x)
-        order = library.cast(xp.argsort(xp.where(nan, zero, x + zero), axis=axis, stable=True), int64)
+        order = library.cast(xp.argsort(xp.where(nan, zero, x + zero), axis=axis, stable=True), index)
         if not bool(xp.any(nan)):
             return order
         # Then NaN behind all others, which keep their order.
-        behind = _along(library, library.cast(nan, uint8), order, axis)
-        last = library.cast(xp.argsort(behind, axis=axis, stable=True), int64)
+        behind = _along(library, library.cast(nan, small), order, axis)
+        last = library.cast(xp.argsort(behind, axis=axis, stable=True), index)
         return _along(library, order, last, axis)
 
     @kernels(ops.argsort)
