@@ -28,33 +28,50 @@ def run_case(case: Case, subject: Subject) -> dict[str, Any]:
     run = Run(case, subject)
     before = Counter(WATCH.calls)
     start = time.perf_counter()
-    status, message = "passed", ""
-    missing = case.dtype in _DTYPES and case.dtype not in {d.name for d in subject.capabilities.dtypes}
-    if missing:
-        status, message = "unsupported", f"the device has no {case.dtype}"
-    else:
-        try:
-            with subject.watched():
-                CHECKS[case.kind].run(run)
-        except Failure as failure:
-            status, message = "failed", str(failure)
-        except UnsupportedOp as error:
-            status, message = "unsupported", str(error)
-        except Exception as error:
-            status = "failed"
-            frames = traceback.extract_tb(error.__traceback__)
-            where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-            message = f"{type(error).__name__}: {error} (raised at {where})"
-        else:
-            message = run.told
-            if run.not_exercised:
-                status, message = "not_exercised", run.not_exercised
+    status, message = _outcome(run)
     seconds = time.perf_counter() - start
-    ran = WATCH.calls - before
     sources = {s.value: 0 for s in Source}
-    for (name, source), count in ran.items():
-        if name == case.subject or (name.startswith(f"{case.op}.vjp") and case.direction == "vjp"):
+    for (name, source), count in (WATCH.calls - before).items():
+        if name == case.subject or (case.direction == "vjp" and name.startswith(f"{case.op}.vjp")):
             sources[source.value] += count
+    if status == "passed" and sources[Source.FALLBACK]:
+        status, message = "failed", "another device computed it: the fallback was used"
+    return record(case, status, message, seconds=seconds, run=run, sources=sources)
+
+
+def _outcome(run: Run) -> tuple[str, str]:
+    """The status, and what is to be said of it."""
+    case = run.case
+    if case.dtype in _DTYPES and case.dtype not in {d.name for d in run.subject.capabilities.dtypes}:
+        return "unsupported", f"the device has no {case.dtype}"
+    try:
+        with run.subject.watched():
+            CHECKS[case.kind].run(run)
+    except Failure as failure:
+        return "failed", str(failure)
+    except UnsupportedOp as error:
+        return "unsupported", str(error)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" (raised at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+        return "failed", f"{type(error).__name__}: {error}{where}"
+    if run.not_exercised:
+        return "not_exercised", run.not_exercised
+    if not run.samples:
+        return "not_exercised", "no sample applies to the device"
+    return "passed", run.told
+
+
+def record(
+    case: Case,
+    status: str,
+    message: str,
+    *,
+    seconds: float = 0.0,
+    run: Run | None = None,
+    sources: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    """What a report says of a case."""
     return {
         "id": case.id,
         "kind": case.kind,
@@ -64,9 +81,9 @@ def run_case(case: Case, subject: Subject) -> dict[str, Any]:
         "level": None if case.level is None else int(case.level),
         "status": status,
         "message": message,
-        "worst": run.worst.value,
-        "unit": run.worst.unit,
+        "worst": None if run is None else run.worst.value,
+        "unit": None if run is None else run.worst.unit,
         "seconds": round(seconds, 6),
-        "samples": run.samples,
-        "sources": sources,
+        "samples": 0 if run is None else run.samples,
+        "sources": sources or {s.value: 0 for s in Source},
     }

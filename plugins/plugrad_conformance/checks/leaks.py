@@ -17,8 +17,9 @@ from plugrad_conformance.checks.forward import has_floats, op_of
 from plugrad_conformance.measure import Failure
 from plugrad_conformance.subject import flat, names_missing_dtype, placed, rounded, samples_of, stated_ops
 
-TIMES: Final = 25
-NOISE: Final = 40
+TIMES: Final = 10
+ROUNDS: Final = 40
+NOISE: Final = 64
 """Bytes a time that are no array: an interned integer, a slot of a dictionary."""
 
 
@@ -73,21 +74,22 @@ def run(run: Run) -> None:
     try:
         once()
         gc.collect()
-        grown = []
-        for _ in range(2):
+        for _ in range(ROUNDS):
             host = tracemalloc.get_traced_memory()[0]
             for _ in range(TIMES):
                 once()
             gc.collect()
-            grown.append(tracemalloc.get_traced_memory()[0] - host)
+            grown = tracemalloc.get_traced_memory()[0] - host
+            # Caches fill up, and small blocks from before the tracing are replaced by traced ones: that stops.
+            if grown <= NOISE * TIMES:
+                break
     finally:
         tracemalloc.stop()
     after = live()
     if before is not None and after is not None and after > before:
-        raise Failure(f"{sample}: {after - before} bytes more live on the device after {2 * TIMES} times")
-    # What is kept once, a cache or a larger dictionary, does not grow a second time.
-    if min(grown) > NOISE * TIMES:
         raise Failure(
-            f"{sample}: {min(grown)} bytes more live on the host after {TIMES} times, and again after as many"
+            f"{sample}: {after - before} bytes more live on the device after the same work"
         )
+    if grown > NOISE * TIMES:
+        raise Failure(f"{sample}: {grown} bytes more live on the host after each {TIMES} times")
     run.samples += 1

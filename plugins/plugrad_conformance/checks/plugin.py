@@ -19,9 +19,10 @@ import plugrad as pg
 from plugrad.backend import DeviceInfo, State, backends, get_backend, resolve_device
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.statement import all_ops
-from plugrad.errors import DeviceError
+from plugrad.errors import DataError, DeviceError
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Run
+from plugrad_conformance.manifest import check_names, manifest_of
 from plugrad_conformance.measure import Failure
 
 LIMIT: Final = 60
@@ -71,6 +72,13 @@ def _kernels(run: Run) -> None:
             raise Failure(f"the table has a kernel for {op.name!r}, which is no op")
 
 
+def every_case() -> Iterator[Case]:
+    """The cases of all checks; `plugrad_conformance.checks` imports this module."""
+    from plugrad_conformance import checks
+
+    return checks.all_cases()
+
+
 def _beside_null(run: Run) -> None:
     """Two devices at once: tensors go from one to the other, and no op takes both."""
     x = run.subject.tensor(np.arange(3.0), "float32")
@@ -85,6 +93,14 @@ def _beside_null(run: Run) -> None:
         raise Failure("a tensor does not go to another device")
     if not np.array_equal(x.to(run.subject.device).numpy(), np.arange(3)):
         raise Failure("a tensor that goes to its own device changes")
+
+
+def _manifest(run: Run) -> None:
+    """The backend's manifest, where it has one, can be read, and waives cases that there are."""
+    try:
+        check_names("the manifest", manifest_of(run.subject.backend).waivers, {c.id for c in every_case()})
+    except DataError as error:
+        raise Failure(str(error)) from None
 
 
 BROKEN: Final = "raise RuntimeError('this plugin is broken')\n"
@@ -161,6 +177,7 @@ def _claimed(run: Run) -> None:
 NAMED: Final[dict[str, Callable[[Run], None]]] = {
     "state": _state,
     "kernels": _kernels,
+    "manifest": _manifest,
     "beside-another-device": _beside_null,
     "beside-a-broken-one": _beside(BROKEN, State.BROKEN),
     "beside-absent-hardware": _beside(ABSENT, State.UNAVAILABLE),
