@@ -11,6 +11,7 @@ from rich.text import Text
 
 from plugrad.backend import PluginEntry, extensions, load_hooks
 from plugrad.cli.devices import devices_command
+from plugrad.cli.new_backend import new_backend_command
 from plugrad.cli.ops import ops_command
 from plugrad.cli.train import train_command
 from plugrad.errors import PlugradError
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("devices")(devices_command)
+app.command("new-backend")(new_backend_command)
 app.command("ops")(ops_command)
 app.command("train")(train_command)
 
@@ -57,7 +59,13 @@ def _add_plugin_command(name: str, entry: PluginEntry) -> None:
     app.command(
         name,
         help=f"A command of {entry.distribution} {entry.version}.",
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+        # Whatever follows the first word is the plugin's to read, a "--" among it.
+        context_settings={
+            "allow_extra_args": True,
+            "ignore_unknown_options": True,
+            "allow_interspersed_args": False,
+            "help_option_names": [],
+        },
     )(run)
 
 
