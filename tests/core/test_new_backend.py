@@ -123,7 +123,7 @@ def test_what_is_written(tmp_path: Path) -> None:
         assert "$" not in text.replace("$ p", ""), file
         if file.endswith(".py"):
             compile(text, file, "exec")
-    assert tomllib.loads((folder / "plugrad_chip9" / "conformance.toml").read_text()) == {"level": "L0"}
+    assert tomllib.loads((folder / "plugrad_chip9" / "conformance.toml").read_text()) == {"claimed": "L0"}
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["entry-points"] == {BACKEND_GROUP: {"chip9": "plugrad_chip9"}}
     assert (folder / "README.md").stat().st_mode & 0o444

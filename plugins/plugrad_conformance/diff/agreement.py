@@ -103,7 +103,9 @@ def _unequal(index: int, expected: Host, got: Host) -> Difference | None:
     at = _position(np.where(wrong, np.maximum(distance, 0.5), 0.0))
     e, g = expected[at].item(), got[at].item()
     relative = abs(int(g) - int(e)) / abs(int(e)) if e else math.inf
-    return Difference(index, "", at, e, g, None, relative, 0.0, int(np.count_nonzero(wrong)), expected.size)
+    return Difference(
+        index, "", at, expected[at], got[at], None, relative, 0.0, int(np.count_nonzero(wrong)), expected.size
+    )
 
 
 def _apart(
@@ -141,8 +143,8 @@ def _apart(
         index,
         "",
         at,
-        expected[at].item(),
-        got[at].item(),
+        expected[at],
+        got[at],
         distance / float(ulp(e[at], dtype)) if finite[at] else math.inf,
         distance / abs(float(e[at])) if e[at] and finite[at] else math.inf,
         float(allowed[at]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -116,7 +117,9 @@ def _diff(
         except (OSError, PlugradError) as error:
             _console.print(f"  its inputs are not saved: {error}")
             continue
-        _console.print(f"  saved as {file}; to repeat it: plugrad diff {first} {second} --replay {file}")
+        _console.print(
+            f"  saved as {file}; to repeat it: plugrad diff {first} {second} --replay {quote(str(file))}"
+        )
     if partings:
         return 1 if any(p.difference is not None for p in partings) else 2
     if not lockstep.trace:
@@ -213,10 +216,11 @@ def _print_parting(parting: Parting) -> None:
     application, (first, second) = parting.application, parting.devices
     op = application.op
     what = "forward" if op.owner is None else "vjp"
+    parts = "parts" if parting.difference is not None else f"does not run on {second}"
     _console.print(
         Text.assemble(
             (op.name, "bold red"),
-            f" ({what}) parts: application {parting.number} of the run, number {parting.of_op} of this op",
+            f" ({what}) {parts}: application {parting.number} of the run, number {parting.of_op} of this op",
         )
     )
     applied = "applied at" if op.owner is None else "in the backward of what was applied at"
@@ -266,7 +270,7 @@ def _print_difference(
         return
     _console.print(
         f"{indent}{result}: {found.wrong} of {found.size} elements differ, the most at "
-        f"{list(found.position)}: {found.expected!r} on {names[0]}, {found.got!r} on {names[1]}",
+        f"{list(found.position)}: {found.expected!s} on {names[0]}, {found.got!s} on {names[1]}",
     )
     ulp = "" if found.ulp is None else f"{found.ulp:.3g} ULP, "
     _console.print(
