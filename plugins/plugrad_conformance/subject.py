@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 import plugrad as pg
-from plugrad.backend import backend_of, resolve_device
+from plugrad.backend import backend_of, resolve_device, use_device
 from plugrad.dispatch.modes import changed
 from plugrad.dispatch.observer import Source
 from plugrad.dispatch.op import Op
@@ -94,9 +94,11 @@ class Subject:
         self.lacks = frozenset(FEATURES) - there
         WATCH.device = self.device
 
-    def watched(self) -> AbstractContextManager[None]:
-        """A block in which what runs on the device is counted; the fallback is off in it."""
-        return changed(observer=WATCH, fallback=None)
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A block in which the device is the current one, what runs on it is counted, and the fallback is off."""
+        with use_device(self.device), changed(observer=WATCH, fallback=None):
+            yield
 
     def has(self, dtype: DType) -> bool:
         """Whether the device computes a dtype."""

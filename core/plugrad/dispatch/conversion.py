@@ -207,3 +207,11 @@ def check_dtypes(op: Op[..., Any], specs: Sequence[Any], backend: Backend, devic
                 raise DTypeError(
                     f"{op.name}: device {device} has no {s.dtype}; cast {operand.name} with astype"
                 )
+
+
+def check_results(op: Op[..., Any], results: Sequence[Spec], backend: Backend, device: Device) -> None:
+    """Raise if the device does not have the dtype of a result."""
+    supported = backend.capabilities(device).dtypes
+    for spec in results:
+        if spec.dtype not in supported:
+            raise DTypeError(f"{op.name}: device {device} has no {spec.dtype}, which the result has")

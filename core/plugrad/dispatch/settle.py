@@ -13,6 +13,7 @@ from plugrad.backend import backend_of
 from plugrad.dispatch.anomaly import checked, noting_line
 from plugrad.dispatch.conversion import (
     check_dtypes,
+    check_results,
     checking_scalars,
     converted,
     device_of,
@@ -88,6 +89,7 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
         attributes = {**attributes, "residuals": follows}
     # A cast to integers is constant, whatever the op's record says of its other results.
     follows = follows and any(results[op.outputs.index(n)].dtype.is_floating for n in op.differentiable)
+    check_results(op, results, backend, device)
     kernel = find_kernel(op, specs, attributes, backend, device, modes, results)
     outputs = results[: len(op.outputs)] if op.owner is None else results
     entry = None

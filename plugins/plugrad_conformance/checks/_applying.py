@@ -217,9 +217,7 @@ def gradient(
     wanted, _, _ = pulled(op, sample, hosts, lambda _: [on_reference(c) for c in drawn], on_reference, asked)
     arrays = [v for v in flat(hosts) if isinstance(v, np.ndarray)]
     bound = gradient_bound(op)
-    largest = np.asarray(
-        max((float(np.abs(c.astype(np.float64)).max(initial=0.0)) for c in drawn), default=0.0)
-    )
+    largest = np.asarray(max((_magnitude(c) for c in drawn), default=0.0))
     references: list[Host] = []
     for i, found, ref in zip(asked, got, wanted, strict=True):
         reference = np.zeros(arrays[i].shape) if ref is None else np.asarray(ref._array, np.float64)
@@ -245,6 +243,12 @@ def gradient(
         _hold_identity(op, sample, hosts, asked, drawn, references, rng)
     run.samples += 1
     return True
+
+
+def _magnitude(host: Host) -> float:
+    """The largest magnitude of what is finite."""
+    wide = np.abs(host.astype(np.float64))
+    return float(np.max(wide, where=np.isfinite(wide), initial=0.0))
 
 
 def _hold_identity(

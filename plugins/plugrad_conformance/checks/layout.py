@@ -6,6 +6,7 @@ all the same, and the case says that the layout was not exercised.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from plugrad_conformance.checks.forward import has_floats, op_of, own_dtype
 from plugrad_conformance.subject import Subject, flat, names_missing_dtype, samples_of, stated_ops
 
 Host = np.ndarray[Any, Any]
+
+LARGE: Final = 65536
+"""Elements of an array that is large enough not to be copied without need."""
+
 Build = Callable[[Subject, Host], tuple[pg.Tensor, pg.Tensor]]
 """From a host array, a tensor whose array is stored elsewhere or otherwise, and a view of it with those elements."""
 
@@ -44,7 +49,17 @@ def _negative(subject: Subject, host: Host) -> tuple[pg.Tensor, pg.Tensor]:
 
 def _broadcast(subject: Subject, host: Host) -> tuple[pg.Tensor, pg.Tensor]:
     base = pg.asarray(np.ascontiguousarray(host.take([0], axis=_same_along(host))), device=subject.device)
-    return base, ops.broadcast_to(base, host.shape)
+    if not _copies_small(subject):
+        return base, ops.broadcast_to(base, host.shape)
+    return base, ops.broadcast_to(base, (LARGE // max(host.size, 1) + 1, *host.shape))[0]
+
+
+@functools.cache
+def _copies_small(subject: Subject) -> bool:
+    """Whether a large array is broadcast as a view, and a small one is copied, as is faster on some devices."""
+    base = pg.asarray(np.ones((1, 3), np.float32), device=subject.device)
+    small = writes_through(subject, base, ops.broadcast_to(base, (2, 3)))
+    return not small and writes_through(subject, base, ops.broadcast_to(base, (LARGE // 3 + 1, 3)))
 
 
 def _same_along(host: Host) -> int:
@@ -98,6 +113,7 @@ BATCHED: Final = frozenset(("batch_norm_training",))
 """Ops that divide by a deviation along the first axis: what is constant there has none, so the last one serves."""
 
 
+@functools.cache
 def aliases(subject: Subject, layout: str) -> bool:
     """Whether the device makes this layout as a view: what is written to the base then shows in it."""
     host = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from plugrad.dispatch.op import Kind, Op
 from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import FLOATING, DType, as_dtype, finfo
 from plugrad_conformance.cases import Case, Level, needed
-from plugrad_conformance.checks._applying import Run, forward
+from plugrad_conformance.checks._applying import Run, forward, gradient
 from plugrad_conformance.checks.forward import has_floats, op_of
 from plugrad_conformance.measure import same_zeros
 from plugrad_conformance.reference import Application
@@ -24,6 +24,13 @@ EVERYWHERE = (Kind.ELEMENTWISE, Kind.REDUCTION, Kind.SCAN, Kind.SORTING, Kind.MO
 """Families in which an infinity has one meaning; in the others only NaN is sent through."""
 
 
+NAN_ALONE: Final = frozenset(("linear_recurrence",))
+"""Ops of those families whose meaning an infinity lacks: products are taken in an order that is not said."""
+
+KEPT: Final = {"searchsorted": frozenset((0,))}
+"""By op, operands whose values stay as they are: an order that NaN would break is asked of them."""
+
+
 def cases() -> Iterator[Case]:
     """Every op with a floating operand, in each floating dtype that it takes."""
     for op in stated_ops():
@@ -31,6 +38,8 @@ def cases() -> Iterator[Case]:
         for d in FLOATING:
             if samples and all(d in op.dtypes[o.name] for o in op.operands[:1]):
                 yield Case("special", op.name, d.name, "", Level.L3, needed(d.name), op.name, "forward")
+        if samples and op.differentiable and op.kind is not Kind.CONTRACTION:
+            yield Case("special", f"{op.name}.vjp", "float32", "", Level.L3, frozenset(), op.name, "vjp")
 
 
 def values(dtype: DType) -> Host:
@@ -41,23 +50,37 @@ def values(dtype: DType) -> Host:
 
 
 def run(run: Run) -> None:
-    """Elementwise ops on the product of the values, others with the values in the places of a sample's own."""
+    """Elementwise ops on the product of the values, others with the values in the places of a sample's own.
+
+    Of a gradient, one cotangent is NaN: it must come through, and no further than the rule takes it.
+    """
     op, dtype = op_of(run), as_dtype(run.case.dtype)
     rng = run.rng()
     forms: set[str] = set()
     for sample in samples_of(op, run.case.seed):
         if not has_floats(sample) or names_missing_dtype(sample, run.subject):
             continue
-        if op.kind is Kind.ELEMENTWISE:
+        if run.case.direction == "vjp":
+            gradient(run, op, sample, dtype, ct=lambda ct: _with_nan([ct], rng)[0], identity=False)
+        elif op.kind is Kind.ELEMENTWISE:
             form = f"{[type(o).__name__ for o in sample.operands]} {sample.attributes}"
             if form not in forms:
                 forms.add(form)
                 operands = product(sample, values(dtype), rng)
                 forward(run, op, sample, dtype, operands=operands, check=_zeros(op))
-        elif op.kind in EVERYWHERE:
-            forward(run, op, sample, dtype, operands=[_sown(o, values(dtype), rng) for o in sample.operands])
+        elif (op.kind in EVERYWHERE or op.name == "astype") and op.name not in NAN_ALONE:
+            if _undefined(op, sample):
+                continue
+            kept = KEPT.get(op.name, frozenset())
+            sown = [o if i in kept else _sown(o, values(dtype), rng) for i, o in enumerate(sample.operands)]
+            forward(run, op, sample, dtype, operands=sown)
         else:
             forward(run, op, sample, dtype, operands=_with_nan(sample.operands, rng))
+
+
+def _undefined(op: Op[..., Any], sample: Sample) -> bool:
+    """Whether the sample casts to integers: what is not finite has no value there."""
+    return op.name == "astype" and not as_dtype(sample.attributes["dtype"]).is_floating
 
 
 def product(sample: Sample, special: Host, rng: np.random.Generator) -> list[Any]:
