@@ -109,6 +109,9 @@ def constant(value: Any, axis: int = 0) -> Any:
     return value
 
 
+NORMALIZING: Final = frozenset(("batch_norm_training", "layer_norm", "group_norm"))
+"""Ops that divide by a deviation: an array of one axis that is constant has none."""
+
 BATCHED: Final = frozenset(("batch_norm_training",))
 """Ops that divide by a deviation along the first axis: what is constant there has none, so the last one serves."""
 
@@ -157,6 +160,8 @@ def run(run: Run) -> None:
         if not _arrays(sample) or names_missing_dtype(sample, run.subject):
             continue
         if run.case.direction == "vjp" and not has_floats(sample):
+            continue
+        if layout == "broadcast" and op.name in NORMALIZING and sample.operands[0].ndim < 2:
             continue
         operands = [constant(o, axis) for o in sample.operands] if layout == "broadcast" else None
         if run.case.direction == "forward":

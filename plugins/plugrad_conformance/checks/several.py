@@ -23,12 +23,15 @@ def cases() -> Iterator[Case]:
 
 
 def run(run: Run) -> None:
-    """The device under test, and each other one of its backend."""
-    own = run.subject.device
+    """The device under test, and each other one of its backend that has the same dtypes."""
+    own, backend = run.subject.device, run.subject.backend
     for i in range(run.subject.count):
-        if i != own.index:
-            NAMED[run.case.subject](run, Device(own.name, i))
+        other = Device(own.name, i)
+        if other is not own and backend.capabilities(other).dtypes >= run.subject.capabilities.dtypes:
+            NAMED[run.case.subject](run, other)
             run.samples += 1
+    if not run.samples:
+        run.not_exercised = "no other device of the backend has the dtypes of this one"
 
 
 def _moves(run: Run, other: Device) -> None:
