@@ -47,10 +47,8 @@ def manifest_of(backend: object) -> Manifest:
     module = type(backend).__module__
     while module:
         spec = find_spec(module)
-        folders = list(spec.submodule_search_locations or []) if spec is not None else []
-        if spec is not None and spec.origin and not folders and "." not in module:
-            folders = [str(Path(spec.origin).parent)]
-        for folder in folders:
+        # A module that stands by itself has no folder of its own, so no manifest.
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
             path = Path(folder) / NAME
             if path.is_file():
                 return read(path)
