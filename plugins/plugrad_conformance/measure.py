@@ -109,7 +109,8 @@ def ulp(value: Host, dtype: DType) -> Host:
     info = ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]
     magnitude = np.maximum(np.abs(value), float(info.smallest_normal))
     exponent = np.frexp(magnitude)[1] - 1
-    return np.ldexp(float(info.eps), exponent)
+    unit: Host = np.ldexp(float(info.eps), exponent)
+    return unit
 
 
 def _allowed(value: Host, wanted: Wanted, dtype: DType, bound: Bound, finite: Host) -> tuple[Host, Host]:

@@ -216,7 +216,8 @@ class _Reference(Backend):
         return array
 
     def shape(self, array: Host) -> Shape:
-        return array.shape
+        shape: Shape = array.shape
+        return shape
 
 
 REFERENCE: Final = Device(_Reference.name)

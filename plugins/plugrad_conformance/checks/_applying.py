@@ -106,7 +106,7 @@ def forward(
     heads, tails = application.exact()
     if len(results) != len(heads):
         raise Failure(f"{sample}: {len(results)} results, wanted {len(heads)}")
-    terms = application.terms() or [None] * len(heads)
+    terms: Sequence[tuple[Host, Host] | None] = application.terms() or [None] * len(heads)
     largest = application.largest(heads[0].shape)
     got = []
     for i, (result, head, tail, term) in enumerate(zip(results, heads, tails, terms, strict=True)):

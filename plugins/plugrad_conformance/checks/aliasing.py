@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 import plugrad as pg
-from plugrad import ops
+from plugrad import ops, optim
 from plugrad.dtypes import float32
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Run, place_on
@@ -155,7 +155,7 @@ def _steps(run: Run) -> None:
     """An optimizer's step changes its parameters and nothing that was read from them before."""
     p = _base(run).requires_grad_()
     before, view = p.detach() * 1.0, p.detach()[1]
-    optimizer = pg.optim.SGD([p], lr=1.0)
+    optimizer = optim.SGD([p], lr=1.0)
     (p * 2.0).sum().backward()
     optimizer.step()
     wide = np.arange(12.0).reshape(3, 4)

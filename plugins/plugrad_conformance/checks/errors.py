@@ -56,9 +56,9 @@ def run(run: Run) -> None:
             lambda: first.apply(op, operands),
         )
         run.samples += 1
-    for sample in samples[:2]:
+    for good in samples[:2]:
         try:
-            forward(Run(run.case, subject), op, sample, float32)
+            forward(Run(run.case, subject), op, good, float32)
         except Failure as failure:
             raise Failure(f"after the errors the op does not work any more: {failure}") from None
 

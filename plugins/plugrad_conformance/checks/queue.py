@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 import plugrad as pg
+from plugrad import optim
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Run
 from plugrad_conformance.measure import Failure
@@ -113,7 +114,7 @@ def _stepped(run: Run, rng: np.random.Generator) -> None:
     del rng
     w = run.subject.tensor(np.ones((SIZE, SIZE)), "float32").requires_grad_()
     x = run.subject.tensor(np.eye(SIZE), "float32")
-    optimizer = pg.optim.SGD([w], lr=0.125)
+    optimizer = optim.SGD([w], lr=0.125)
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
