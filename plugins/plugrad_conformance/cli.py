@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,8 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from plugrad.errors import PlugradError
-from plugrad_conformance.cases import Level
+from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.conduct import (
     FAILURES,
     NOT_LOADABLE,
@@ -34,7 +33,26 @@ from plugrad_conformance.report.levels import HELD, LEVELS
 from plugrad_conformance.report.verify import NOTE, verify
 from plugrad_conformance.suite import Suite
 
+_USAGE: Final = 2
+"""The exit code that the command line's errors come with."""
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; a command line that makes no sense means that nothing ran, not that no device loads."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if getattr(error, "exit_code", None) == _USAGE:
+                error.exit_code = NOTHING_RAN  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Hold a backend against the conformance suite.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,7 +65,7 @@ _SHOWN: Final = 20
 
 @app.command("run")
 def run_command(
-    device: Annotated[str, typer.Argument(help="The device, such as numpy or mychip:0.")],
+    device: Annotated[str, typer.Argument(help="The device, such as mychip or mychip:0.")],
     level: Annotated[str, typer.Option(help="The highest level to run: L0 to L4.")] = "L4",
     op: Annotated[list[str] | None, typer.Option(help="Only the cases of this op; may be repeated.")] = None,
     case: Annotated[
@@ -60,6 +78,9 @@ def run_command(
         os.cpu_count() or 1, 8
     ),
     limit: Annotated[float, typer.Option(min=0.1, help="Seconds that a case may take.")] = 120.0,
+    start_limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that loading the device may take.")
+    ] = 120.0,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the report.")] = Path(
         "report"
     ),
@@ -71,11 +92,10 @@ def run_command(
     """
     console, errors = Console(), Console(stderr=True)
     try:
-        asked = Asked(_level(level), tuple(op or ()), _names(case, cases), jobs, limit)
+        asked = Asked(_level(level), tuple(op or ()), _names(case, cases), jobs, limit, start_limit)
         document = _conduct(console, device, asked, output)
     except (NothingRan, NotLoadable) as error:
-        _print_error(errors, error)
-        raise typer.Exit(NOTHING_RAN if isinstance(error, NothingRan) else NOT_LOADABLE) from None
+        raise _refused(errors, error) from None
     path = write(output, document)
     code, lines = verdict(document)
     _print_summary(console, document, lines)
@@ -102,13 +122,13 @@ def verify_command(
             try:
                 lines += rerun(document, again, Path(folder))
             except (NothingRan, NotLoadable) as error:
-                _print_error(Console(stderr=True), error)
-                raise typer.Exit(NOT_LOADABLE) from None
+                raise _refused(Console(stderr=True), error) from None
     for line in lines:
         console.print(Text(line), soft_wrap=True)
     if any(not line.startswith(NOTE) for line in lines):
         raise typer.Exit(FAILURES)
-    repeated = f", and {again} of them came out the same again" if again else ""
+    counted = sum(c["level"] is not None for c in document["cases"])
+    repeated = f", and {min(again, counted)} of them came out the same again" if again else ""
     console.print(
         f"The report of {document['device']['name']} holds together: {len(document['cases'])} cases{repeated}."
     )
@@ -165,29 +185,35 @@ def _conduct(console: Console, device: str, asked: Asked, folder: Path) -> dict[
     )
     shown = 0
 
-    def begun(total: int, facts: Mapping[str, Any]) -> None:
+    def begun(cases: Sequence[Case], facts: Mapping[str, Any]) -> None:
         about = facts["device"]
         origin = f" of {about['distribution']} {about['version']}" if about["distribution"] else ""
         console.print(Text(f"{about['name']}{origin}: {about['description']}"), soft_wrap=True)
+        counted = sum(c.level is not None for c in cases)
         what = "chosen cases" if asked.filtered else f"cases up to {asked.level.name}"
-        console.print(f"{total} {what}, {asked.jobs} {'process' if asked.jobs == 1 else 'processes'}")
-        bar.add_task("running", total=total)
+        more = f" and {len(cases) - counted} that count for none" if counted < len(cases) else ""
+        console.print(f"{counted} {what}{more}, {asked.jobs} {'process' if asked.jobs == 1 else 'processes'}")
+        bar.add_task("running", total=len(cases))
+        bar.start()
 
     def told(record: Mapping[str, Any]) -> None:
         nonlocal shown
         bar.advance(bar.task_ids[0])
-        if record["status"] not in HELD and record["level"] is not None:
+        if record["status"] not in (*HELD, "waived") and record["level"] is not None:
             shown += 1
             if shown <= _SHOWN:
                 console.print(_line(record), soft_wrap=True)
             elif shown == _SHOWN + 1:
                 console.print("... more of them are in the report")
 
-    with bar:
+    try:
         return conduct(device, asked, folder, begun=begun, told=told)
+    finally:
+        if bar.tasks:
+            bar.stop()
 
 
-_STYLES: Final = {"failed": "bold red", "unsupported": "yellow", "waived": "magenta"}
+_STYLES: Final = {"failed": "bold red", "unsupported": "yellow"}
 
 
 def _line(record: Mapping[str, Any]) -> Text:
@@ -212,8 +238,10 @@ def _print_summary(console: Console, document: Mapping[str, Any], lines: list[st
             *(str(n) if n else "" for n in numbers),
         )
     console.print(table)
+    waived = {c["id"] for c in document["cases"] if c["status"] == "waived"}
     for waiver in document["waivers"]:
-        console.print(Text(f"waived: {waiver['case']}: {waiver['reason']}", "magenta"), soft_wrap=True)
+        if waiver["case"] in waived:
+            console.print(Text(f"waived: {waiver['case']}: {waiver['reason']}", "magenta"), soft_wrap=True)
     sources = document["sources"].values()
     kernel, body = (sum(s[name] for s in sources) for name in ("kernel", "body"))
     if kernel + body:
@@ -228,5 +256,7 @@ def _print_summary(console: Console, document: Mapping[str, Any], lines: list[st
     console.print(f"{document['seconds']:.1f} s")
 
 
-def _print_error(console: Console, error: PlugradError) -> None:
+def _refused(console: Console, error: NothingRan | NotLoadable) -> typer.Exit:
+    """Print why there was no run; what ends the command."""
     console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    return typer.Exit(NOTHING_RAN if isinstance(error, NothingRan) else NOT_LOADABLE)

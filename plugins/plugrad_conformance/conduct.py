@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import platform
 import random
 import time
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from plugrad.errors import ArgumentError, DataError, DeviceError
+from plugrad.errors import ArgumentError, DeviceError
 from plugrad.version import VERSION
 from plugrad_conformance.cases import Case, Level, select
 from plugrad_conformance.report.levels import HELD, count, level_number, level_reached
@@ -37,6 +38,7 @@ class Asked:
         names: only the cases of these names; None for all.
         jobs: how many workers.
         limit: seconds for a case.
+        start_limit: seconds for loading the device.
     """
 
     level: Level = Level.L4
@@ -44,6 +46,7 @@ class Asked:
     names: Sequence[str] | None = None
     jobs: int = 1
     limit: float = 120.0
+    start_limit: float = 120.0
 
     @property
     def filtered(self) -> bool:
@@ -64,7 +67,7 @@ def conduct(
     asked: Asked,
     folder: Path,
     *,
-    begun: Callable[[int, Mapping[str, Any]], None],
+    begun: Callable[[Sequence[Case], Mapping[str, Any]], None],
     told: Told,
 ) -> dict[str, Any]:
     """Run the suite on a device.
@@ -73,7 +76,7 @@ def conduct(
         device: the device's name.
         asked: which cases, and how.
         folder: where the workers' logs go; it is made if missing.
-        begun: called with the number of cases and what is known of the device before the first case.
+        begun: called with the cases and what is known of the device before the first case runs.
         told: called with each record as it comes.
 
     Returns:
@@ -83,29 +86,31 @@ def conduct(
         NotLoadable: if the device does not load.
         NothingRan: if no case is chosen, or one that is named does not exist.
     """
+    # A name that is wrong for every device is told before the device is loaded.
+    _chosen(Suite(), asked, device)
+    _make(folder)
+    workers = [Worker(device, folder / f"worker-{i}.log", asked.start_limit) for i in range(asked.jobs)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: no folder can be made there: {error.strerror}; name another with -o"
-        ) from error
-    for old in folder.glob("worker-*.log"):
-        old.unlink()
-    facts = facts_of(device, folder)
-    suite = Suite(facts["lacks"])
-    cases = _chosen(suite, asked, facts["device"]["backend"])
-    begun(len(cases), facts)
-    waivers: Mapping[str, str] = facts["waivers"]
-    start = time.perf_counter()
+        if trouble := workers[0].start():
+            raise NotLoadable(f"{device} does not load: {trouble}")
+        facts = workers[0].facts
+        suite = Suite(facts["lacks"])
+        cases = _chosen(suite, asked, facts["device"]["backend"])
+        begun(cases, facts)
+        # One of no case, or of a case that is not the device's own, excuses nothing.
+        own = {c.id for c in suite.listed()}
+        waivers = {case: reason for case, reason in facts["waivers"].items() if case in own}
+        start = time.perf_counter()
 
-    def judged(record: dict[str, Any]) -> None:
-        _waive(record, waivers)
-        told(record)
+        def judged(record: dict[str, Any]) -> None:
+            _waive(record, waivers)
+            told(record)
 
-    records = run_cases(
-        facts["device"]["name"], cases, jobs=asked.jobs, limit=asked.limit, folder=folder, told=judged
-    )
-    seconds = time.perf_counter() - start
+        records = run_cases(workers, cases, limit=asked.limit, told=judged)
+        seconds = time.perf_counter() - start
+    finally:
+        for worker in workers:
+            worker.stop()
     levels = count(records, asked.level.name)
     return {
         "format": 1,
@@ -144,37 +149,47 @@ def conduct(
     }
 
 
-def facts_of(device: str, folder: Path) -> dict[str, Any]:
-    """What a worker tells of the device.
-
-    Raises:
-        NotLoadable: if it does not load.
-    """
-    worker = Worker(device, folder / "worker-0.log")
-    trouble = worker.start()
-    worker.stop()
-    if trouble:
-        raise NotLoadable(f"{device}: {trouble}")
-    return worker.facts
+def _make(folder: Path) -> None:
+    """Make the folder of the report, without the logs of an earlier run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("worker-*.log"):
+            old.unlink()
+    except OSError as error:
+        raise NothingRan(
+            f"{folder}: no report can be written there: {error.strerror}; name another folder with -o"
+        ) from error
 
 
 def _chosen(suite: Suite, asked: Asked, backend: str) -> list[Case]:
+    """The cases that are asked for, of those that the device has."""
     cases = suite.listed(int(asked.level))
     if asked.names is not None:
-        try:
-            cases = select(suite.listed(), asked.names)
-        except ArgumentError as error:
-            everything = {c.id for c in Suite().listed()}
-            if lacking := sorted(set(asked.names) & everything - {c.id for c in suite.listed()}):
-                raise NothingRan(f"{backend} has not what the case {lacking[0]} takes") from error
-            raise NothingRan(str(error)) from error
-    if asked.ops:
-        known = {c.op for c in cases if c.op}
-        if unknown := [op for op in asked.ops if op not in known]:
-            raise NothingRan(f"no case is of an op {unknown[0]!r}; plugrad ops lists them")
-        cases = [c for c in cases if c.op in asked.ops]
-    if not cases:
-        raise NothingRan("no case is chosen")
+        cases = _named(suite, asked, asked.names, backend)
+    for op in asked.ops:
+        if any(c.op == op for c in cases):
+            continue
+        known = sorted({c.op for c in Suite().listed() if c.op})
+        if op in known:
+            what = f"up to {asked.level.name}" if asked.names is None else "that is named"
+            raise NothingRan(f"no case {what} is of the op {op!r}")
+        near = difflib.get_close_matches(op, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "plugrad ops lists them"
+        raise NothingRan(f"no case is of an op {op!r}; {hint}")
+    return [c for c in cases if not asked.ops or c.op in asked.ops]
+
+
+def _named(suite: Suite, asked: Asked, names: Sequence[str], backend: str) -> list[Case]:
+    try:
+        cases = select(suite.listed(), names)
+    except ArgumentError as error:
+        everything = {c.id for c in Suite().listed()}
+        if lacking := sorted(set(names) & everything - {c.id for c in suite.listed()}):
+            raise NothingRan(f"{backend} has not what the case {lacking[0]} takes") from error
+        raise NothingRan(str(error)) from error
+    for case in cases:
+        if case.level is not None and case.level > asked.level:
+            raise NothingRan(f"{case.id} is a case of {case.level.name}, and --level is {asked.level.name}")
     return cases
 
 
@@ -186,9 +201,9 @@ def _waive(record: dict[str, Any], waivers: Mapping[str, str]) -> None:
     reason = waivers.get(record["id"])
     if reason is None:
         return
-    if record["status"] in HELD:
+    if record["status"] == "passed":
         record["status"], record["message"] = "failed", f"it {_UNEXPECTED} ({reason})"
-    else:
+    elif record["status"] != "not_exercised":
         record["status"], record["message"] = "waived", f"{reason}; {record['message']}"
 
 
@@ -208,11 +223,15 @@ def _summed(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
 def verdict(document: Mapping[str, Any]) -> tuple[int, list[str]]:
     """The exit code of a run, and what is to be said of it.
 
-    A run is conformant if all its cases hold, and what the manifest claims was reached where that was asked.
+    A run is conformant if all its cases hold, and what the manifest claims was reached where that was asked. One in
+    which every case that counts was not exercised shows nothing.
     """
     lines = []
-    held = all(c["status"] in HELD for c in document["cases"] if c["level"] is not None)
-    code = CONFORMANT if held else FAILURES
+    statuses = {c["status"] for c in document["cases"] if c["level"] is not None}
+    code = CONFORMANT if statuses <= set(HELD) else FAILURES
+    if statuses <= {"not_exercised"}:
+        lines.append("no case that counts for a level was exercised: nothing is shown")
+        code = NOTHING_RAN
     claimed, reached = document["claimed"], document["reached"]
     if claimed is not None and not document["filtered"]:
         have = -1 if reached is None else level_number(reached)
@@ -233,7 +252,7 @@ def rerun(document: Mapping[str, Any], n: int, folder: Path) -> list[str]:
     counted = [c for c in document["cases"] if c["level"] is not None]
     chosen = random.sample(counted, min(n, len(counted)))
     by_id = {c["id"]: c for c in chosen}
-    asked = Asked(names=list(by_id), limit=document["asked"]["limit"] or 120.0)
+    asked = Asked(names=list(by_id), limit=document["asked"]["limit"] or Asked.limit)
     again = conduct(document["device"]["name"], asked, folder, begun=lambda *_: None, told=lambda _: None)
     return [
         f"{r['id']}: the report says {by_id[r['id']]['status']}, now it {_verb(r['status'])}"

@@ -46,7 +46,10 @@ def manifest_of(backend: object) -> Manifest:
     """
     module = type(backend).__module__
     while module:
-        spec = find_spec(module)
+        try:
+            spec = find_spec(module)
+        except ValueError:  # a module that no file was found for, such as the script that is run
+            return Manifest()
         # A module that stands by itself has no folder of its own, so no manifest.
         for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
             path = Path(folder) / NAME

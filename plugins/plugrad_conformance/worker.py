@@ -1,23 +1,27 @@
 """A process that runs cases one by one: their names come in by standard input, their records go out.
 
-The first line that goes out tells of the device, or why there is none. What a backend prints goes to standard error, so
-that it does not mix with the records. No other process of a run loads the backend: one that hangs or dies harms its own.
+The first line that goes out tells of the device, or why there is none. What a backend prints goes to standard error,
+and what it reads is empty, so that neither mixes with names and records. No other process of a run loads the backend:
+one that hangs or dies harms its own. Where nobody is left who would read the records, the process ends, whatever a
+kernel is doing.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
+import threading
 import traceback
-from typing import Any
+from typing import Any, TextIO
 
 
 def main() -> None:
     """Load the device, tell of it, and run what comes in until there is no more."""
-    # The records get a pipe of their own; whatever else is written to standard output goes the way of errors.
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
+    # Names and records get pipes of their own: a backend may read standard input and write to standard output.
+    names, out = _own(0, os.O_RDONLY), _own(1, os.O_WRONLY)
+    waiting = _read(names)
     device = sys.argv[1]
     try:
         from plugrad_conformance.running import run_case
@@ -28,12 +32,48 @@ def main() -> None:
         cases = {c.id: c for c in Suite(subject.lacks).listed()}
         facts = _facts(subject)
     except BaseException as error:
-        traceback.print_exc()
-        out.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
+        out.write(json.dumps({"error": _told(error)}) + "\n")
         return
     out.write(json.dumps(facts) + "\n")
-    for line in sys.stdin:
-        out.write(json.dumps(run_case(cases[line.rstrip("\n")], subject)) + "\n")
+    while True:
+        out.write(json.dumps(run_case(cases[waiting.get()], subject)) + "\n")
+
+
+def _own(descriptor: int, flags: int) -> TextIO:
+    """The file of a standard stream, which nothing else in the process gets at any more."""
+    kept = os.dup(descriptor)
+    if flags == os.O_RDONLY:
+        nothing = os.open(os.devnull, flags)
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
+        return os.fdopen(kept, encoding="utf-8")
+    os.dup2(2, descriptor)
+    return os.fdopen(kept, "w", encoding="utf-8", buffering=1)
+
+
+def _read(names: TextIO) -> queue.SimpleQueue[str]:
+    """The lines that come in; when there are no more, the process ends."""
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in names:
+            waiting.put(line.rstrip("\n"))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return waiting
+
+
+def _told(error: BaseException) -> str:
+    """What a person needs to know of what was raised; the traceback of what is nobody's mistake in asking is printed."""
+    from plugrad.errors import PlugradError
+
+    if isinstance(error, PlugradError):
+        if error.__cause__ is not None:
+            traceback.print_exception(error)
+        return str(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _facts(subject: Any) -> dict[str, Any]:

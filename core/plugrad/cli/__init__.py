@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from plugrad.backend import PluginEntry, extensions, load_hooks
+from plugrad.backend import PluginEntry, State, extensions, load_hooks
+from plugrad.backend.loading import failure_of
 from plugrad.cli.devices import devices_command
 from plugrad.cli.new_backend import new_backend_command
 from plugrad.cli.ops import ops_command
@@ -50,7 +51,14 @@ def _add_plugin_command(name: str, entry: PluginEntry) -> None:
     """List the command of a plugin; the plugin is imported when the command runs."""
 
     def run(context: typer.Context) -> None:
-        command = dict(load_hooks(entry).plugrad_commands() or {}).get(name)
+        try:
+            hooks = load_hooks(entry)
+        except Exception as error:
+            failure = failure_of(entry, error)
+            if failure.state is not State.UNAVAILABLE:
+                raise
+            raise failure.error(f"plugrad {name} of {entry.origin}") from error
+        command = dict(hooks.plugrad_commands() or {}).get(name)
         if command is None:
             raise PlugradError(f"{entry.distribution}: its plugrad_commands gives no command {name!r}")
         inner = command if isinstance(command, typer.Typer) else _single(command)
