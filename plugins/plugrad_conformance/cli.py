@@ -18,6 +18,7 @@ from rich.text import Text
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.conduct import (
     FAILURES,
+    LIMIT,
     NOT_LOADABLE,
     NOTHING_RAN,
     Asked,
@@ -77,10 +78,10 @@ def run_command(
     jobs: Annotated[int, typer.Option(min=1, help="How many processes run cases.")] = min(
         os.cpu_count() or 1, 8
     ),
-    limit: Annotated[float, typer.Option(min=0.1, help="Seconds that a case may take.")] = 120.0,
+    limit: Annotated[float, typer.Option(min=0.1, help="Seconds that a case may take.")] = LIMIT,
     start_limit: Annotated[
         float, typer.Option(min=0.1, help="Seconds that loading the device may take.")
-    ] = 120.0,
+    ] = LIMIT,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the report.")] = Path(
         "report"
     ),

@@ -27,6 +27,9 @@ FAILURES: Final = 1
 NOT_LOADABLE: Final = 2
 NOTHING_RAN: Final = 3
 
+LIMIT: Final = 120.0
+"""Seconds for a case, and for loading the device, where no other number is asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -45,8 +48,8 @@ class Asked:
     ops: Sequence[str] = ()
     names: Sequence[str] | None = None
     jobs: int = 1
-    limit: float = 120.0
-    start_limit: float = 120.0
+    limit: float = LIMIT
+    start_limit: float = LIMIT
 
     @property
     def filtered(self) -> bool:
@@ -252,7 +255,7 @@ def rerun(document: Mapping[str, Any], n: int, folder: Path) -> list[str]:
     counted = [c for c in document["cases"] if c["level"] is not None]
     chosen = random.sample(counted, min(n, len(counted)))
     by_id = {c["id"]: c for c in chosen}
-    asked = Asked(names=list(by_id), limit=document["asked"]["limit"] or Asked.limit)
+    asked = Asked(names=list(by_id), limit=document["asked"]["limit"] or LIMIT)
     again = conduct(document["device"]["name"], asked, folder, begun=lambda *_: None, told=lambda _: None)
     return [
         f"{r['id']}: the report says {by_id[r['id']]['status']}, now it {_verb(r['status'])}"
