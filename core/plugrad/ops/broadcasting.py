@@ -77,6 +77,7 @@ def _sum_samples(rng: np.random.Generator) -> list[Sample]:
         Sample(rng.standard_normal((0, 3)), axis=0),
         Sample(rng.standard_normal(())),
         Sample(rng.integers(-9, 9, (3, 4)), axis=0),
+        Sample(rng.standard_normal(3), dtype="float64"),
     ]
 
 

@@ -65,6 +65,7 @@ def _created(call: Any) -> Spec:
         Sample(shape=(), fill_value=7),
         Sample(shape=3, fill_value=-0.0, dtype="float64"),
         Sample(shape=(0, 2), fill_value=True),
+        Sample(shape=(7,), fill_value=0.1, dtype="float64"),
     ),
     errors=errors(
         ErrorSample(ShapeError, shape=(2, -1), fill_value=0),
@@ -229,7 +230,12 @@ def _eye_columns(call: Any, value: Any) -> int:
     },
     differentiable=False,
     samples=samples(
-        Sample(n_rows=3), Sample(n_rows=2, n_cols=4, k=1), Sample(n_rows=4, n_cols=3, k=-2), Sample(n_rows=0)
+        Sample(n_rows=3),
+        Sample(n_rows=2, n_cols=4, k=1),
+        Sample(n_rows=4, n_cols=3, k=-2),
+        Sample(n_rows=0),
+        Sample(n_rows=3, dtype="int32"),
+        Sample(n_rows=3, dtype="float64"),
     ),
     errors=errors(
         ErrorSample(ArgumentError, n_rows=-1),

@@ -226,6 +226,7 @@ def _logistic_samples(rng: np.random.Generator) -> list[Sample]:
         Sample(*pair(2, 4, 3), None, weight(3)),
         Sample(*pair(), weight(), weight()),
         Sample(*pair(0, 3), None, weight(3), reduction="sum"),
+        Sample(*pair(3, 5), weight(3, 5), weight(3, 5), reduction="none"),
     ]
 
 

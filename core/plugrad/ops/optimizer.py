@@ -59,7 +59,7 @@ def _samples(states: int, *settings: dict[str, Any]) -> Sampler:
                 **attributes,
             )
             for attributes in settings
-            for shape, step in (((3, 4), 1.0), ((), 7.0), ((0,), 2.0))
+            for shape, step in (((3, 5), 1.0), ((), 7.0), ((0,), 2.0))
         ]
 
     return make
@@ -203,11 +203,11 @@ def adam_update(
     may_alias=True,  # without momentum the velocity, and where it is not centered the mean, are given back
     samples=lambda rng: [
         Sample(
-            rng.standard_normal((3, 4)),
-            rng.standard_normal((3, 4)),
-            rng.uniform(0.5, 1.0, (3, 4)),
-            rng.uniform(0.1, 0.2, (3, 4)),
-            rng.standard_normal((3, 4)),
+            rng.standard_normal((3, 5)),
+            rng.standard_normal((3, 5)),
+            rng.uniform(0.5, 1.0, (3, 5)),
+            rng.uniform(0.1, 0.2, (3, 5)),
+            rng.standard_normal((3, 5)),
             rng.uniform(0.1, 0.2, ()),
             alpha=0.9,
             eps=1e-8,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from plugrad.dispatch.op import Kind, Scalar, op
 from plugrad.dispatch.sample import Sample, samples, uniform
 from plugrad.dtypes import FLOATING, NUMERIC
@@ -16,13 +18,13 @@ from plugrad.ops.comparison import where
 from plugrad.ops.creation import zeros_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from plugrad.tensor import Tensor
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
-    return [*uniform(-9, 9)(rng), Sample(rng.integers(-9, 9, (3,)))]
+    # The last ones are integers and halves in fewer digits, and on another side of these.
+    close = np.array([101.49, -33.49, 66.51, 7.01, -98.99])
+    return [*uniform(-9, 9)(rng), Sample(rng.integers(-9, 9, (3,))), Sample(close)]
 
 
 @op(

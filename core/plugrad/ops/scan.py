@@ -126,10 +126,10 @@ def cumulative_sum(
 
 
 @cumulative_sum.defvjp("x")
-def _(ct: Tensor, *, axis: int, include_initial: bool) -> Tensor:
+def _(ct: Tensor, x: Spec, *, axis: int, include_initial: bool) -> Tensor:
     if include_initial:
         ct = narrow(ct, axis, 1, None)
-    return flip(cumulative_sum(flip(ct, axis=axis), axis=axis), axis=axis)
+    return flip(cumulative_sum(flip(ct, axis=axis), axis=axis), axis=axis).astype(x.dtype, copy=False)
 
 
 @op(

@@ -35,6 +35,7 @@ def _test_samples(rng: np.random.Generator) -> list[Sample]:
         Sample(rng.standard_normal((2, 3))),
         Sample(np.zeros((0, 3), np.bool_), axis=0),
         Sample(rng.random(()) < 0.5),
+        Sample(np.zeros((3, 4), np.bool_), axis=1),
     ]
 
 

@@ -23,7 +23,7 @@ def cases() -> Iterator[Case]:
         yield Case("forward", op.name, first, level=Level.L1, op=op.name, direction="forward")
         if first == "float32":
             for d in FLOATING:
-                if d is not float32 and any(_takes(op, s, d.name) for s in samples):
+                if d is not float32 and any(takes(op, s, d.name) for s in samples):
                     yield Case("forward", op.name, d.name, "", Level.L3, needed(d.name), op.name, "forward")
         for d in INTEGER:
             if d is not int64 and d.name != first and any(_recast(op, s, d.name) for s in samples):
@@ -40,7 +40,7 @@ def run(run: Run) -> None:
         if run.case.level is Level.L1:
             forward(run, op, sample, float32)
         elif dtype.is_floating:
-            if _takes(op, sample, dtype.name):
+            if takes(op, sample, dtype.name):
                 forward(run, op, in_dtype(sample, dtype.name), dtype)
         elif (operands := _recast(op, sample, dtype.name)) is not None:
             forward(run, op, sample, float32, operands=operands)
@@ -71,7 +71,7 @@ def has_floats(sample: Sample) -> bool:
     return any(isinstance(o, np.ndarray) and o.dtype.kind == "f" for o in flat(list(sample.operands)))
 
 
-def _takes(op: Op[..., Any], sample: Sample, dtype: str) -> bool:
+def takes(op: Op[..., Any], sample: Sample, dtype: str) -> bool:
     """Whether the sample changes with the floating dtype under test, and the op takes that."""
     if not has_floats(sample):
         stated = sample.attributes.get("dtype")

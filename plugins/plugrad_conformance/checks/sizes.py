@@ -18,7 +18,7 @@ from plugrad_conformance.subject import samples_of, stated_ops
 
 Host = np.ndarray[Any, Any]
 
-ELEMENTWISE: Final = ((1,), (255,), (257,), (1031,), (4, 257), (33, 1, 65))
+ELEMENTWISE: Final[tuple[tuple[int, ...], ...]] = ((1,), (255,), (257,), (1031,), (4, 257), (33, 1, 65))
 ALONG_AN_AXIS: Final[tuple[tuple[tuple[int, ...], int], ...]] = (
     ((1,), 0),
     ((1031,), 0),
@@ -52,15 +52,30 @@ def _structured(rng: np.random.Generator) -> dict[Op[..., Any], list[Sample]]:
             Sample(draw(2, 17, 19, 23), draw(9, 17, 3, 3), draw(9), padding=1),
             Sample(draw(2, 4, 301), draw(6, 2, 5), groups=2, stride=2),
         ],
-        ops.max_pool: [Sample(draw(2, 5, 33, 35), kernel_size=3, stride=2)],
-        ops.avg_pool: [Sample(draw(2, 5, 33, 35), kernel_size=3, stride=2)],
+        ops.max_pool: [Sample(draw(1, 5, 31, 35), kernel_size=3, stride=2)],
+        ops.avg_pool: [Sample(draw(1, 5, 31, 35), kernel_size=3, stride=2)],
         ops.batch_norm_training: [Sample(draw(9, 5, 17, 13), draw(5), draw(5))],
-        ops.embedding: [Sample(rng.integers(0, 61, (7, 43)), draw(61, 19))],
+        ops.batch_norm_inference: [
+            Sample(draw(3, 5, 17, 13), draw(5), rng.uniform(0.5, 2.0, 5), draw(5), draw(5))
+        ],
+        ops.group_norm: [Sample(draw(3, 15, 7), draw(15), draw(15), num_groups=5)],
+        ops.conv_transpose: [Sample(draw(2, 3, 33), draw(3, 5, 3), draw(5))],
+        ops.conv_weight: [Sample(draw(2, 3, 35), draw(2, 5, 33), kernel_size=3)],
+        ops.embedding: [
+            Sample(rng.integers(0, 61, (7, 43)), draw(61, 19)),
+            Sample(rng.integers(0, 61, (7, 43)), draw(61, 19), padding_idx=7),
+        ],
+        ops.gather_nd: [Sample(draw(61, 19), [rng.integers(0, 61, 301)])],
+        ops.update_nd: [Sample(draw(61, 19), [rng.permutation(61)[:35]], draw(35, 19))],
+        ops.select: [Sample(draw(35, 67), index=2)],
+        ops.scatter_slice: [Sample(draw(33, 10), shape=(67, 19), bounds=((1, 67, 2), (18, None, -2)))],
+        ops.broadcast_to: [Sample(draw(67, 1, 35), shape=(67, 9, 35))],
+        ops.rnn_sequence: [Sample(draw(3, 2, 5), draw(2, 7), draw(7, 5), draw(7, 7), draw(7), draw(7))],
         ops.take: [Sample(draw(61, 19), rng.integers(-61, 61, 301), axis=0)],
         ops.concat: [Sample([draw(17, 257), draw(16, 257)], axis=0)],
         ops.permute_dims: [Sample(draw(67, 35, 9), axes=(2, 0, 1))],
         ops.scaled_dot_product_attention: [
-            Sample(draw(2, 2, 65, 17), draw(2, 2, 67, 17), draw(2, 2, 67, 33)),
+            Sample(draw(1, 3, 65, 17), draw(1, 3, 67, 17), draw(1, 3, 67, 33)),
         ],
     }
 

@@ -11,7 +11,7 @@ from plugrad.dispatch.op import Kind
 from plugrad.dtypes import FLOATING, as_dtype, float32
 from plugrad_conformance.cases import Case, Level, needed
 from plugrad_conformance.checks._applying import Run, floating_at, gradient
-from plugrad_conformance.checks.forward import has_floats, op_of
+from plugrad_conformance.checks.forward import has_floats, op_of, takes
 from plugrad_conformance.subject import names_missing_dtype, samples_of, stated_ops
 
 TIED = (Kind.ELEMENTWISE, Kind.REDUCTION, Kind.SCAN, Kind.SORTING)
@@ -38,7 +38,7 @@ def cases() -> Iterator[Case]:
         if op.kind in TIED:
             yield case("float32", "ties", Level.L2)
         for d in FLOATING:
-            if d is not float32 and all(d in op.dtypes[o.name] for o in op.operands[:1]):
+            if d is not float32 and any(takes(op, s, d.name) for s in samples):
                 yield case(d.name, "", Level.L3)
 
 
@@ -47,6 +47,8 @@ def run(run: Run) -> None:
     op, dtype, variant = op_of(run), as_dtype(run.case.dtype), run.case.variant
     for sample in samples_of(op, run.case.seed):
         if not has_floats(sample) or names_missing_dtype(sample, run.subject):
+            continue
+        if not takes(op, sample, dtype.name):
             continue
         if variant == "ties" and not sample.attributes.get("stable", True):
             continue  # which of equal elements a gradient goes to is then not said
