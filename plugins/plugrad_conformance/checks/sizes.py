@@ -36,6 +36,8 @@ def _structured(rng: np.random.Generator) -> dict[Op[..., Any], list[Sample]]:
         return rng.standard_normal(shape)
 
     rows = draw(7, 1031)
+    peaked = draw(1, 5, 31, 35)
+    peaked[..., -1, -1] = 9.0  # so that the last gradient is not 0
     return {
         ops.matrix_product: [
             Sample(draw(65, 129), draw(129, 33)),
@@ -52,7 +54,7 @@ def _structured(rng: np.random.Generator) -> dict[Op[..., Any], list[Sample]]:
             Sample(draw(2, 17, 19, 23), draw(9, 17, 3, 3), draw(9), padding=1),
             Sample(draw(2, 4, 301), draw(6, 2, 5), groups=2, stride=2),
         ],
-        ops.max_pool: [Sample(draw(1, 5, 31, 35), kernel_size=3, stride=2)],
+        ops.max_pool: [Sample(peaked, kernel_size=3, stride=2)],
         ops.avg_pool: [Sample(draw(1, 5, 31, 35), kernel_size=3, stride=2)],
         ops.batch_norm_training: [Sample(draw(9, 5, 17, 13), draw(5), draw(5))],
         ops.batch_norm_inference: [
@@ -67,8 +69,8 @@ def _structured(rng: np.random.Generator) -> dict[Op[..., Any], list[Sample]]:
         ],
         ops.gather_nd: [Sample(draw(61, 19), [rng.integers(0, 61, 301)])],
         ops.update_nd: [Sample(draw(61, 19), [rng.permutation(61)[:35]], draw(35, 19))],
-        ops.select: [Sample(draw(35, 67), index=2)],
-        ops.scatter_slice: [Sample(draw(33, 10), shape=(67, 19), bounds=((1, 67, 2), (18, None, -2)))],
+        ops.select: [Sample(draw(35, 67), index=-1)],
+        ops.scatter_slice: [Sample(draw(34, 10), shape=(67, 19), bounds=((0, 67, 2), (18, None, -2)))],
         ops.broadcast_to: [Sample(draw(67, 1, 35), shape=(67, 9, 35))],
         ops.rnn_sequence: [Sample(draw(3, 2, 5), draw(2, 7), draw(7, 5), draw(7, 7), draw(7), draw(7))],
         ops.take: [Sample(draw(61, 19), rng.integers(-61, 61, 301), axis=0)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,14 +24,24 @@ EVERYWHERE = (Kind.ELEMENTWISE, Kind.REDUCTION, Kind.SCAN, Kind.SORTING, Kind.MO
 """Families in which an infinity has one meaning; in the others only NaN is sent through."""
 
 
-NAN_ALONE: Final = frozenset(("linear_recurrence",))
+NAN_ALONE: Final = frozenset(("linear_recurrence", "prod", "cumulative_prod"))
 """Ops of those families whose meaning an infinity lacks: products are taken in an order that is not said."""
 
 KEPT: Final = {"searchsorted": frozenset((0,))}
 """By op, operands whose values stay as they are: an order that NaN would break is asked of them."""
 
-OPEN_GRADIENTS: Final = frozenset(("scaled_dot_product_attention", "conv_weight"))
-"""Ops whose rules multiply by zeros that stand for what is masked or padded: whether a NaN comes through is not said."""
+OPEN_GRADIENTS: Final[dict[str, Callable[[Sample], bool]]] = {
+    "scaled_dot_product_attention": lambda s: s.attributes.get("is_causal", False) or _masked(s),
+    "conv_weight": lambda s: bool({"padding", "groups"} & s.attributes.keys()),
+    "cross_entropy": lambda s: "ignore_index" in s.attributes or bool((s.operands[1] < 0).any()),
+    "rnn_sequence": lambda s: s.attributes.get("nonlinearity") == "relu",
+}
+"""Samples whose rules multiply by zeros that stand for what is masked, ignored or padded: whether a NaN comes through is
+not said."""
+
+
+def _masked(sample: Sample) -> bool:
+    return any(isinstance(o, np.ndarray) and o.dtype.kind == "b" for o in sample.operands)
 
 
 def cases() -> Iterator[Case]:
@@ -41,7 +51,7 @@ def cases() -> Iterator[Case]:
         for d in FLOATING:
             if any(takes(op, s, d.name) for s in samples):
                 yield Case("special", op.name, d.name, "", Level.L3, needed(d.name), op.name, "forward")
-        if samples and op.differentiable and op.name not in OPEN_GRADIENTS:
+        if samples and op.differentiable:
             yield Case("special", f"{op.name}.vjp", "float32", "", Level.L3, frozenset(), op.name, "vjp")
 
 
@@ -66,7 +76,7 @@ def run(run: Run) -> None:
         if not takes(op, sample, dtype.name):
             continue
         if run.case.direction == "vjp":
-            gradient(run, op, sample, dtype, ct=lambda ct: _with_nan([ct], rng)[0], identity=False)
+            _gradients(run, op, sample, dtype, rng)
         elif op.kind is Kind.ELEMENTWISE:
             form = f"{[type(o).__name__ for o in sample.operands]} {sample.attributes}"
             if form not in forms:
@@ -79,8 +89,26 @@ def run(run: Run) -> None:
             kept = KEPT.get(op.name, frozenset())
             sown = [o if i in kept else _sown(o, values(dtype), rng) for i, o in enumerate(sample.operands)]
             forward(run, op, sample, dtype, operands=sown)
+            sown = [o if i in kept else _halved(o, rng) for i, o in enumerate(sample.operands)]
+            forward(run, op, sample, dtype, operands=sown)
         else:
-            forward(run, op, sample, dtype, operands=_with_nan(sample.operands, rng))
+            for operands in list(_with_nan(sample.operands, rng))[: _reach(op)]:
+                forward(run, op, sample, dtype, operands=operands)
+
+
+def _reach(op: Op[..., Any]) -> int | None:
+    """Into how many operands a NaN goes: of a contraction one, as zeros that pad or mask meet the others."""
+    return 1 if op.kind is Kind.CONTRACTION else None
+
+
+def _gradients(run: Run, op: Op[..., Any], sample: Sample, dtype: DType, rng: np.random.Generator) -> None:
+    """One cotangent is NaN, then half of them, then one element of the first operand."""
+    if op.name in OPEN_GRADIENTS and OPEN_GRADIENTS[op.name](sample):
+        return
+    gradient(run, op, sample, dtype, ct=lambda ct: next(_with_nan([ct], rng), [ct])[0], identity=False)
+    gradient(run, op, sample, dtype, ct=lambda ct: _halved(ct, rng), identity=False)
+    for operands in list(_with_nan(sample.operands, rng))[:1]:
+        gradient(run, op, sample, dtype, operands=operands, identity=False)
 
 
 def _undefined(op: Op[..., Any], sample: Sample) -> bool:
@@ -131,12 +159,19 @@ def _sown(value: Any, special: Host, rng: np.random.Generator) -> Any:
     return np.where(rng.random(value.shape) < 0.34, rng.choice(special, value.shape), value)
 
 
-def _with_nan(operands: Any, rng: np.random.Generator) -> list[Any]:
-    """The operands with one NaN in the first floating one that has elements."""
-    out = list(operands)
-    for i, value in enumerate(out):
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
-            out[i] = value.copy()
-            out[i].reshape(-1)[rng.integers(value.size)] = np.nan
-            break
-    return out
+def _halved(value: Any, rng: np.random.Generator) -> Any:
+    """A floating array with NaN in about half of its places."""
+    if isinstance(value, list):
+        return [_halved(v, rng) for v in value]
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    return np.where(rng.random(value.shape) < 0.5, np.nan, value)
+
+
+def _with_nan(operands: Sequence[Any], rng: np.random.Generator) -> Iterator[list[Any]]:
+    """The operands with one NaN in one of them, for each floating one with elements; not in a number that sets a step."""
+    for i, value in enumerate(operands):
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size and (value.ndim or not i):
+            changed = value.copy()
+            changed.reshape(-1)[rng.integers(value.size)] = np.nan
+            yield [*operands[:i], changed, *operands[i + 1 :]]

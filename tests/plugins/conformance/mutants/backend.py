@@ -8,7 +8,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from plugrad.backend import Backend, Capabilities, DeviceInfo, Kernel, KernelTable, get_backend, register_backend
+from plugrad.backend import (
+    Backend,
+    Capabilities,
+    DeviceInfo,
+    Kernel,
+    KernelTable,
+    get_backend,
+    register_backend,
+)
 from plugrad.dispatch.conversion import scalar_tensor
 from plugrad.dispatch.data import wrap
 from plugrad.dispatch.lowering import apply_body

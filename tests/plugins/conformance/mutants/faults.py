@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from plugrad.dispatch.op import Op
-from plugrad.dtypes import float64
-
 from plugins.conformance.mutants import record
 from plugins.conformance.mutants.backend import Run, Signature, Wrap, copied
+from plugrad.dispatch.op import Op
+from plugrad.dtypes import float64
 
 Host = np.ndarray[Any, Any]
 
@@ -86,7 +85,9 @@ def on_result(change: Callable[[Host], Host]) -> Callable[[Signature, Run, str],
     def each(value: Any) -> Any:
         if value is None:
             return None
-        return tuple(each(v) for v in value) if isinstance(value, (tuple, list)) else change(np.asarray(value))
+        return (
+            tuple(each(v) for v in value) if isinstance(value, (tuple, list)) else change(np.asarray(value))
+        )
 
     def wrap(signature: Signature, run: Run, place: str) -> Run:
         op = signature.op
@@ -205,7 +206,11 @@ def _mutating(signature: Signature, run: Run, place: str) -> Run:
     def kernel(*arrays: Any, into: Any = None, **attributes: Any) -> Any:
         out = run(*arrays, **attributes)
         # A view of the operand would be changed with it, and the result is to be right.
-        out = tuple(np.array(o) if isinstance(o, np.ndarray) else o for o in out) if isinstance(out, tuple) else out
+        out = (
+            tuple(np.array(o) if isinstance(o, np.ndarray) else o for o in out)
+            if isinstance(out, tuple)
+            else out
+        )
         out = np.array(out) if isinstance(out, np.ndarray) else out
         each(arrays[at])
         return copied(out, into)
@@ -367,12 +372,27 @@ FAULTS: Final = (
         _mutating,
         of_values=False,
     ),
-    Fault("past the end", "an element after the end of the result is written", _planned, _past_the_end, of_values=False),
-    Fault("attribute ignored", "an attribute is taken for its default", record.static_attributes, _attribute_ignored),
+    Fault(
+        "past the end",
+        "an element after the end of the result is written",
+        _planned,
+        _past_the_end,
+        of_values=False,
+    ),
+    Fault(
+        "attribute ignored",
+        "an attribute is taken for its default",
+        record.static_attributes,
+        _attribute_ignored,
+    ),
     Fault("next axis", "an axis is off by one", _axes, _next_axis),
-    Fault("other dtype", "a result has another dtype", record.results, on_result(_other_dtype), of_values=False),
+    Fault(
+        "other dtype", "a result has another dtype", record.results, on_result(_other_dtype), of_values=False
+    ),
     Fault("wrt ignored", "a rule gives every gradient, whichever are asked for", _wrt, _all_gradients),
     Fault("wrt reversed", "a rule gives the gradients in another order", _wrt, _other_order),
-    Fault("into ignored", "the result is not where it was asked to be", _planned, _into_ignored, of_values=False),
+    Fault(
+        "into ignored", "the result is not where it was asked to be", _planned, _into_ignored, of_values=False
+    ),
 )
 """Every kind of fault."""

@@ -1,6 +1,6 @@
 """Hunt every mutant on two processes, and write the page that tells what became of them.
 
-    python tests/plugins/conformance/mutants/hunt.py [--op NAME ...] [--fault NAME ...] [--json FILE] [--no-page]
+python tests/plugins/conformance/mutants/hunt.py [--op NAME ...] [--fault NAME ...] [--json FILE] [--no-page]
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def hunt(job: tuple[str, tuple[str, ...], dict[str, float]]) -> list[hunting.Ver
 def main() -> int:
     """0 where the aims are met, 1 where they are not."""
     parser = argparse.ArgumentParser(description="Hunt mutants with the conformance suite.")
-    parser.add_argument("--op", action="append", default=[], help="an op, or the op of a rule; all by default")
+    parser.add_argument(
+        "--op", action="append", default=[], help="an op, or the op of a rule; all by default"
+    )
     parser.add_argument("--fault", action="append", default=[], help="a kind of fault; all by default")
     parser.add_argument("--json", type=Path, help="where to write every verdict")
     given = parser.parse_args()
@@ -72,7 +74,9 @@ def main() -> int:
         for took, failed in pool.imap_unordered(check, [[n] for n in ("", *owners)]):
             seconds.update(took)
             wrong += failed
-        print(f"the correct backend: {len(seconds)} cases pass, {len(wrong)} fail, {time.monotonic() - start:.0f} s")
+        print(
+            f"the correct backend: {len(seconds)} cases pass, {len(wrong)} fail, {time.monotonic() - start:.0f} s"
+        )
         for line in wrong:
             print("  ", line)
         if wrong:
