@@ -222,11 +222,22 @@ def _each(
 ) -> Tensor:
     """The cotangent of the loss of each row, from that of the loss; 0 for a label that does not count."""
     ct = widen(ct)
+    if target.spec.dtype not in LABELS:
+        return ct / _counted(ct, target, weight, ignore_index, x) if reduction == "mean" else ct
     if reduction == "mean":
-        ct = ct / _counted(ct, target, weight, ignore_index, x)
-    if target.spec.dtype in LABELS:
-        return where(not_equal(target, ignore_index), ct, 0.0)
-    return ct
+        counted = _counted(ct, target, weight, ignore_index, x)
+        nothing = equal(counted, 0)
+        ct = where(nothing, 0.0, ct / where(nothing, 1.0, counted))
+    return where(not_equal(target, ignore_index), ct, 0.0)
+
+
+def _log_shares(input: Tensor, target: Tensor, normalizer: Tensor, ignore_index: int) -> Tensor:
+    """The logarithm of softmax; 0 in the rows that do not count, whose scores may be NaN or infinite."""
+    axis = class_axis(input.spec)
+    logs = widen(input) - expand_dims(normalizer, axis=axis)
+    if target.spec.dtype not in LABELS:
+        return logs
+    return where(expand_dims(not_equal(target, ignore_index), axis=axis), logs, 0.0)
 
 
 def _hot(labels: Tensor, x: Spec) -> Tensor:
@@ -251,7 +262,7 @@ def _(
     spec, axis = input.spec, class_axis(input.spec)
     each = _each(ct, target, weight, ignore_index, reduction, spec)
     each = expand_dims(each, axis=axis) if each.ndim else each
-    shares = exp(widen(input) - expand_dims(normalizer, axis=axis))
+    shares = exp(_log_shares(input, target, normalizer, ignore_index))
     if target.spec.dtype in LABELS:
         hot = _hot(_labels(target, ignore_index, spec)[1], spec).astype(shares.spec.dtype)
         wanted = _scaled(hot * (1 - label_smoothing) + label_smoothing / spec.shape[axis], weight, axis)
@@ -274,7 +285,7 @@ def _(
 ) -> Tensor:
     axis = class_axis(input.spec)
     each = _each(ct, target, weight, ignore_index, reduction, input.spec) * (1 - label_smoothing)
-    surprise = expand_dims(normalizer, axis=axis) - widen(input)
+    surprise = -_log_shares(input, target, normalizer, ignore_index)
     return _scaled(surprise, weight, axis) * (expand_dims(each, axis=axis) if each.ndim else each)
 
 
@@ -295,7 +306,7 @@ def _(
     rest = tuple(i for i in range(spec.ndim) if i != axis)
     each = _each(ct, target, weight, ignore_index, reduction, spec)
     each = expand_dims(each, axis=axis) if each.ndim else each
-    surprise = expand_dims(normalizer, axis=axis) - widen(input)
+    surprise = -_log_shares(input, target, normalizer, ignore_index)
     if target.spec.dtype not in LABELS:
         return sum(surprise * _smoothed(target, label_smoothing, axis) * each, axis=rest)
     hot = _hot(_labels(target, ignore_index, spec)[1], spec)
@@ -303,7 +314,9 @@ def _(
     if label_smoothing:
         terms = terms + surprise * (label_smoothing / spec.shape[axis])
     if reduction == "mean":
-        terms = terms - where(hot, widen(out), 0.0)
+        # NaN is the mean over nothing, and then `each` is 0.
+        nothing = equal(_counted(ct, target, weight, ignore_index, spec), 0)
+        terms = terms - where(hot, where(nothing, 0.0, widen(out)), 0.0)
     return sum(terms * each, axis=rest)
 
 

@@ -274,9 +274,13 @@ def binary_cross_entropy_with_logits(
 
 
 def _elements(x: Tensor, target: Tensor, pos_weight: Tensor | None) -> Tensor:
-    if pos_weight is None:
-        return softplus(x) - x * target
-    return (1 - target) * x + ((pos_weight - 1) * target + 1) * softplus(-x)
+    for_one = target * _softplus(-x)
+    return (for_one if pos_weight is None else pos_weight * for_one) + (1 - target) * _softplus(x)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``, to its last digits for large ``x`` too."""
+    return softplus(x, threshold=math.inf)
 
 
 def _weighted(ct: Tensor, weight: Tensor | None, reduction: str, like: Spec) -> Tensor:
@@ -295,7 +299,8 @@ def _(
     reduction: str,
 ) -> Tensor:
     x, t = widen(input), widen(target)
-    slope = sigmoid(x) - t if pos_weight is None else 1 - t - ((pos_weight - 1) * t + 1) * sigmoid(-x)
+    for_one = t * sigmoid(-x)
+    slope = (1 - t) * sigmoid(x) - (for_one if pos_weight is None else pos_weight * for_one)
     return slope * _weighted(ct, weight, reduction, input.spec)
 
 
@@ -304,7 +309,7 @@ def _(
     ct: Tensor, input: Tensor, weight: Tensor | None, pos_weight: Tensor | None, *, reduction: str
 ) -> Tensor:
     x = widen(input)
-    slope = -x if pos_weight is None else (pos_weight - 1) * softplus(-x) - x
+    slope = -x if pos_weight is None else pos_weight * _softplus(-x) - _softplus(x)
     return slope * _weighted(ct, weight, reduction, input.spec)
 
 
@@ -326,7 +331,7 @@ def _(
 def _(
     ct: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Spec, *, reduction: str
 ) -> Tensor:
-    slope = widen(target) * softplus(-widen(input))
+    slope = widen(target) * _softplus(-widen(input))
     return sum_to(slope * _weighted(ct, weight, reduction, input.spec), pos_weight.shape)
 
 

@@ -11,6 +11,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 
 import plugrad as pg
 from plugrad.errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from support.oracles import by_body
 
 Host = np.ndarray[Any, Any]
 REDUCTIONS = ["mean", "sum", "none"]
@@ -113,6 +114,38 @@ def test_binary_cross_entropy(
             axes = tuple(i for i in range(-len(shape), 0) if i < -leaf.ndim or leaf.shape[i] == 1)
             wanted = wanted.sum(axis=axes).reshape(leaf.shape)
         np.testing.assert_allclose(leaf.grad.numpy(), wanted, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("weights", [(), ("weight",), ("pos_weight",), ("weight", "pos_weight")], ids=str)
+def test_binary_cross_entropy_by_body_keeps_its_digits(weights: tuple[str, ...], device: str) -> None:
+    """What a sure and right guess costs is tiny, and so are its slopes; they are as exact as any."""
+    op = pg.binary_cross_entropy_with_logits
+    a, b = (v.reshape(-1, 1) for v in np.meshgrid(np.linspace(-60, 60, 240), [0.0, 1e-9, 0.25, 1.0]))
+    w, p = (0.7 if "weight" in weights else 1.0), (0.1 if "pos_weight" in weights else 1.0)
+    x, t, ct = tensor(a, device), tensor(b, device), tensor(np.ones_like(a), device)
+    weight, pos_weight = (
+        tensor(np.full(a.shape, v), device) if n in weights else None
+        for n, v in (("weight", w), ("pos_weight", p))
+    )
+    loss = by_body(op, x, t, weight, pos_weight, reduction="none")
+    terms = -p * b * log_expit(a) - (1 - b) * log_expit(-a)
+    np.testing.assert_allclose(loss.numpy(), w * terms, rtol=2e-14)
+
+    def slope(name: str, *saved: Any, **specs: Any) -> Host:
+        return by_body(op.vjp_for(name), ct, *saved, reduction="none", **specs).numpy()
+
+    got, sure = slope("input", x, t, weight, pos_weight), (b == 0) | (b == 1)
+    expected = w * ((1 - b) * expit(a) - p * b * expit(-a))
+    np.testing.assert_allclose(got[sure], expected[sure], rtol=2e-14)
+    np.testing.assert_allclose(got, expected, atol=1e-15)
+    expected = w * (log_expit(-a) - p * log_expit(a))
+    # The slope by the target crosses 0 in between.
+    np.testing.assert_allclose(slope("target", x, weight, pos_weight), expected, rtol=2e-14, atol=1e-15)
+    if weight is not None:
+        np.testing.assert_allclose(slope("weight", x, t, pos_weight, weight=weight.spec), terms, rtol=2e-14)
+    if pos_weight is not None:
+        got = slope("pos_weight", x, t, weight, pos_weight=pos_weight.spec)
+        np.testing.assert_allclose(got, -w * b * log_expit(a), rtol=2e-14)
 
 
 def test_binary_cross_entropy_of_large_logits(device: str) -> None:
@@ -250,6 +283,51 @@ def test_nothing_that_counts(weighted: bool, device: str) -> None:
     empty = pg.zeros((0,), dtype="int64", device=device)
     assert np.isnan(float(pg.cross_entropy(none, empty)))
     assert pg.cross_entropy(none, empty, reduction="none").shape == (0,)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("counting", [False, True])
+def test_what_does_not_count_by_body(counting: bool, weighted: bool, smoothing: float, device: str) -> None:
+    """By the rules' bodies: rows that do not count have gradient 0, whatever stands there."""
+    op = pg.cross_entropy
+    attributes: dict[str, Any] = {"ignore_index": -100, "reduction": "mean", "label_smoothing": smoothing}
+    target = tensor([-100, 1 if counting else -100, -100], device, None)
+    w = tensor([0.5, 1.0, 2.0], device) if weighted else None
+    x = tensor([[1.0, np.nan, 2.0], [0.0, 1.0, 2.0], [np.inf, 1.0, 1.0]], device)
+    out, normalizer = by_body(op, x, target, w, residuals=True, **attributes)
+    ct = tensor(1.0, device)
+    slope = by_body(op.vjp_for("input"), ct, x, target, w, normalizer, **attributes).numpy()
+    np.testing.assert_array_equal(slope[[0, 2]], 0)
+    by_weight = None
+    if w is not None:
+        by_weight = by_body(op.vjp_for("weight"), ct, x, target, w, normalizer, out, **attributes).numpy()
+    if not counting:
+        assert np.isnan(float(out))
+        np.testing.assert_array_equal(slope, 0)
+        np.testing.assert_array_equal(0 if by_weight is None else by_weight, 0)
+        return
+    alone = x[1:2].detach().requires_grad_()
+    weight = None if w is None else w.detach().requires_grad_()
+    loss = pg.cross_entropy(alone, target[1:2], weight, **attributes)
+    loss.backward()
+    np.testing.assert_allclose(float(out), float(loss))
+    np.testing.assert_allclose(slope[1:2], alone.grad.numpy())
+    if by_weight is not None:
+        np.testing.assert_allclose(by_weight, weight.grad.numpy(), atol=1e-15)
+
+
+def test_weights_of_zero_by_body(device: str) -> None:
+    """The mean over what counts nothing is NaN, and its gradient 0."""
+    op = pg.cross_entropy
+    attributes: dict[str, Any] = {"ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
+    x, target, w = tensor(np.eye(2, 3), device), tensor([0, 1], device, None), tensor([0.0, 0.0, 2.0], device)
+    out, normalizer = by_body(op, x, target, w, residuals=True, **attributes)
+    assert np.isnan(float(out))
+    ct = tensor(1.0, device)
+    for name, saved in (("input", ()), ("weight", (out,))):
+        slope = by_body(op.vjp_for(name), ct, x, target, w, normalizer, *saved, **attributes)
+        np.testing.assert_array_equal(slope.numpy(), 0)
 
 
 @pytest.mark.parametrize("label", [-1, 3, 100])
