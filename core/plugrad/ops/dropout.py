@@ -12,6 +12,7 @@ from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import BOOLEAN, FLOATING, uint32
 from plugrad.errors import ArgumentError, ShapeError
 from plugrad.ops._rules import broadcast, shape_value, size
+from plugrad.ops.casting import widen
 from plugrad.ops.comparison import bitwise_right_shift, greater_equal, where
 from plugrad.ops.creation import full, number
 from plugrad.ops.drawing import random_bits
@@ -130,7 +131,7 @@ def masked_scale(x: Tensor, mask: Tensor, /, *, scale: float) -> Tensor:
     Raises:
         ArgumentError: if ``scale`` is no real number.
     """
-    return where(mask, x * scale, 0.0)
+    return where(mask, widen(x) * scale, 0.0).astype(x.spec.dtype)
 
 
 @masked_scale.defvjp("x")

@@ -25,6 +25,7 @@ from plugrad.ops._rules import (
 from plugrad.ops.activation import sigmoid
 from plugrad.ops.arithmetic import abs, maximum
 from plugrad.ops.broadcasting import sum
+from plugrad.ops.casting import widen
 from plugrad.ops.comparison import isfinite, where
 from plugrad.ops.movement import reshape
 from plugrad.ops.reduction import max
@@ -184,8 +185,9 @@ def logaddexp(x1: Tensor | Scalar, x2: Tensor | Scalar, /) -> Tensor:
     """
     assert not isinstance(x1, Scalar)
     assert not isinstance(x2, Scalar)
-    apart = maximum(x1, x2) + log1p(exp(-abs(x1 - x2)))
-    return where(x1 == x2, x1 + math.log(2), apart)
+    a, b = widen(x1), widen(x2)
+    apart = maximum(a, b) + log1p(exp(-abs(a - b)))
+    return where(a == b, a + math.log(2), apart).astype(x1.spec.dtype)
 
 
 def _lead(x1: Tensor, x2: Tensor) -> Tensor:

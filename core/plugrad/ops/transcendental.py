@@ -13,6 +13,7 @@ from plugrad.dispatch.sample import Sample, integers, samples, uniform
 from plugrad.dtypes import FLOATING, NUMERIC
 from plugrad.ops._rules import broadcast, like
 from plugrad.ops.arithmetic import abs, maximum, minimum
+from plugrad.ops.casting import widen
 from plugrad.ops.comparison import where
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _(ct: Tensor, x: Tensor) -> Tensor:
 )
 def log2(x: Tensor, /) -> Tensor:
     """Logarithm to base 2, elementwise; minus infinity at 0, NaN below."""
-    return log(x) * (1 / math.log(2))
+    return (log(widen(x)) * (1 / math.log(2))).astype(x.spec.dtype)
 
 
 @log2.defvjp("x")
@@ -236,7 +237,7 @@ def _(ct: Tensor, x: Tensor) -> Tensor:
 )
 def log10(x: Tensor, /) -> Tensor:
     """Logarithm to base 10, elementwise; minus infinity at 0, NaN below."""
-    return log(x) * (1 / math.log(10))
+    return (log(widen(x)) * (1 / math.log(10))).astype(x.spec.dtype)
 
 
 @log10.defvjp("x")

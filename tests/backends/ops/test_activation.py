@@ -23,7 +23,8 @@ def density(x: np.ndarray) -> np.ndarray:
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    # (1 + tanh(u)) / 2, where it does not cancel.
+    return x * special.expit(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
 
 
 def gelu_tanh_slope(x: np.ndarray) -> np.ndarray:
@@ -111,6 +112,59 @@ def test_sigmoid_of_far_negative_values_keeps_its_digits(dtype: str, device: str
         np.testing.assert_allclose(
             got, special.expit(x.astype(np.float64)), rtol=1e-5 if dtype == "float32" else 1e-13
         )
+
+
+# The op, its attributes, the function, and how many units in the last place its body may be off in 16 bits.
+IN_16_BITS: list[tuple[str, dict[str, Any], Function, float]] = [
+    ("elu", {"alpha": 0.3}, lambda x: np.where(x > 0, x, 0.3 * np.expm1(np.minimum(x, 0))), 2),
+    ("sigmoid", {}, special.expit, 2),
+    ("silu", {}, lambda x: x * special.expit(x), 0.51),
+    ("softplus", {"beta": 1.0, "threshold": 20.0}, lambda x: np.logaddexp(0, x), 0.51),
+    ("softplus", {"beta": 2.5, "threshold": 60.0}, lambda x: np.logaddexp(0, 2.5 * x) / 2.5, 0.51),
+    ("gelu", {"approximate": "tanh"}, gelu_tanh, 0.51),
+]
+
+
+@pytest.mark.parametrize(("name", "attributes", "function", "units"), IN_16_BITS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_precision_of_bodies_in_16_bits(
+    name: str, attributes: Any, function: Function, units: float, dtype: str, device: str
+) -> None:
+    x = tensor(np.linspace(-20, 20, 4001), dtype, device)
+    got, expected = (
+        by_body(getattr(pg, name), x, **attributes).numpy(),
+        function(x.numpy().astype(np.float64)),
+    )
+    # Below that float32 has fewer digits itself.
+    whole = np.abs(expected) > 1e-36
+    assert ulps(got[whole], expected[whole]) <= units
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_gelu_by_body(dtype: str, device: str) -> None:
+    """In units in the last place of the operand: what the docstring grants."""
+    x = tensor(np.linspace(-20, 20, 4001), dtype, device)
+    host = x.numpy().astype(np.float64)
+    unit = np.spacing(np.abs(x.numpy())).astype(np.float64)
+    for approximate, function in (("none", lambda x: x * special.ndtr(x)), ("tanh", gelu_tanh)):
+        got = by_body(pg.gelu, x, approximate=approximate).numpy().astype(np.float64)
+        assert (np.abs(got - function(host)) <= 4 * unit).all(), approximate
+
+
+def test_gelu_by_tanh_keeps_its_digits_in_the_tail(device: str) -> None:
+    x = np.linspace(-8, 0, 500)
+    got = by_body(pg.gelu, tensor(x, "float64", device), approximate="tanh").numpy()
+    np.testing.assert_allclose(got, gelu_tanh(x), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_slope_of_gelu_by_tanh_far_out(dtype: str, device: str) -> None:
+    """By the rule's body: the cube of what is large is infinite, and the slope is 0 or 1."""
+    far = float(pg.dtypes.finfo(dtype).max)
+    x = tensor([-far, -1e4, 1e4, far], dtype, device)
+    assert_same(
+        by_body(pg.gelu.vjp_for("x"), pg.ones_like(x), x, approximate="tanh").astype(dtype), [0, 0, 1, 1]
+    )
 
 
 SPECIAL: list[tuple[str, dict[str, Any], list[float], list[float]]] = [

@@ -50,6 +50,17 @@ def test_values_and_gradients(dtype: str, device: str) -> None:
         np.testing.assert_array_equal(got.numpy(), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_masked_scale_by_body_rounds_once(dtype: str, device: str) -> None:
+    rng = np.random.default_rng(3)
+    x = pg.asarray(rng.standard_normal(1000), dtype=dtype, device=device)
+    mask = pg.asarray(rng.random(1000) < 0.7, device=device)
+    host, wide = x.numpy(), np.float64 if dtype == "float64" else np.float32
+    expected = np.where(mask.numpy(), host.astype(wide) * wide(10 / 7), 0).astype(host.dtype)
+    body = by_body(pg.masked_scale, x, mask, scale=10 / 7)
+    np.testing.assert_array_equal(body.numpy(), expected)
+
+
 def test_shares_and_expectation(device: str) -> None:
     ones = pg.ones((1000, 1000), device=device)
     for p in (0.1, 0.5, 0.8):

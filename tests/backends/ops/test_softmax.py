@@ -11,7 +11,7 @@ from scipy import special
 
 import plugrad as pg
 from plugrad.errors import DTypeError, ShapeError
-from support.oracles import FLOATING, assert_same, by_body, tensor
+from support.oracles import FLOATING, assert_same, by_body, tensor, ulps
 
 INF, NAN = math.inf, math.nan
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 2e-6, "float64": 1e-13}
@@ -180,6 +180,14 @@ def test_precision_of_logaddexp(dtype: str, device: str) -> None:
     tolerance = 4 * pg.dtypes.finfo(dtype).eps
     np.testing.assert_allclose(pg.logaddexp(a, b).numpy(), expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(by_body(pg.logaddexp, a, b).numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_logaddexp_of_16_bit_floats_by_body_rounds_once(dtype: str, device: str) -> None:
+    p, q = np.random.default_rng(0).uniform(-20, 20, (2, 2000))
+    a, b = tensor(p, dtype, device), tensor(q, dtype, device)
+    expected = np.logaddexp(a.numpy().astype(np.float64), b.numpy().astype(np.float64))
+    assert ulps(by_body(pg.logaddexp, a, b).numpy(), expected) <= 0.51
 
 
 def test_errors_name_the_op_and_what_it_takes(device: str) -> None:
