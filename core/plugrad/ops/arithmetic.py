@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from plugrad import dtypes
 from plugrad.dispatch.op import Autocast, Kind, Scalar, op
 from plugrad.dispatch.sample import Sample, integers, samples, uniform
 from plugrad.dtypes import FLOATING, NUMERIC
 from plugrad.ops._rules import broadcast, like
 from plugrad.ops.comparison import signbit, where
-from plugrad.ops.creation import zeros_of
+from plugrad.ops.creation import ones_of, zeros_of
+from plugrad.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +125,10 @@ def _(ct: Tensor, x2: Tensor, out: Tensor) -> Tensor:
     samples=_PAIRS,
 )
 def maximum(x1: Tensor | Scalar, x2: Tensor | Scalar, /) -> Tensor:
-    """The larger of ``x1`` and ``x2``, elementwise; NaN where one is NaN. Ties share the derivative equally."""
+    """The larger of ``x1`` and ``x2``, elementwise; NaN where one is NaN. Ties share the derivative equally.
+
+    Which one it gives of 0 and -0 is unspecified.
+    """
 
 
 @op(
@@ -135,7 +140,10 @@ def maximum(x1: Tensor | Scalar, x2: Tensor | Scalar, /) -> Tensor:
     samples=_PAIRS,
 )
 def minimum(x1: Tensor | Scalar, x2: Tensor | Scalar, /) -> Tensor:
-    """The smaller of ``x1`` and ``x2``, elementwise; NaN where one is NaN. Ties share the derivative equally."""
+    """The smaller of ``x1`` and ``x2``, elementwise; NaN where one is NaN. Ties share the derivative equally.
+
+    Which one it gives of 0 and -0 is unspecified.
+    """
 
 
 def _share(ct: Tensor, mine: Tensor, other: Tensor, wins: Tensor) -> Tensor:
@@ -188,13 +196,14 @@ def clip(x: Tensor, /, min: Tensor | Scalar | None = None, max: Tensor | Scalar 
         max: the upper bound likewise. Where it lies below ``min`` the result is ``max``.
 
     Returns:
-        The clipped values; NaN where ``x`` or a bound is NaN. On a bound the derivative belongs to ``x``.
+        The clipped values; NaN where ``x`` or a bound is NaN. On a bound the derivative belongs to ``x``. Which
+        one it gives of 0 and -0 is unspecified.
     """
     if min is not None:
         x = maximum(x, min)
     if max is not None:
         x = minimum(x, max)
-    return x if min is not None or max is not None else positive(x)
+    return x if min is not None or max is not None else copied(x)
 
 
 @clip.defvjp("x")
@@ -236,6 +245,11 @@ def _(ct: Tensor) -> Tensor:
 def positive(x: Tensor, /) -> Tensor:
     """``+x``: the same values, as a tensor of its own."""
     return x.reshape(x.shape)
+
+
+def copied(x: Tensor) -> Tensor:
+    """The same values in memory of their own: for bodies that change nothing, of ops that give no views."""
+    return where(ones_of(Spec((), dtypes.bool, x.spec.device)), x, x)
 
 
 @op(

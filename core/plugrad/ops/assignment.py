@@ -13,7 +13,7 @@ from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.errors import ArgumentError, AxisError, DTypeError, IndexRangeError, ShapeError
 from plugrad.ops._rules import axis_of
-from plugrad.ops.arithmetic import maximum
+from plugrad.ops.arithmetic import copied, maximum
 from plugrad.ops.broadcasting import broadcast_to, sum_to
 from plugrad.ops.comparison import equal, not_equal, where
 from plugrad.ops.creation import iota, ones_of, zeros_of
@@ -149,7 +149,7 @@ def update_nd(x: Tensor, indices: Sequence[Tensor], value: Tensor, /, *, axis: i
     """
     shape, place, count = x.spec.shape, indices[0].spec.shape, math.prod(indices[0].spec.shape)
     if not count:
-        return reshape(x, shape)
+        return copied(x)
     stop = axis + len(indices)
     last = _last(indices, shape[axis:stop])
     whole = broadcast_to(value, (*shape[:axis], *place, *shape[stop:]))

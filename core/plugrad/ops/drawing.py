@@ -257,8 +257,10 @@ def random_uniform(
     """Numbers that are uniform in [low, high), of `random_bits` with the same key and counter.
 
     Number i is ``u * (high - low) + low``, where ``u`` is made of the upper 24 bits of word i; in float64, of the
-    upper 27 bits of word i and the upper 26 of word i + n, n being the number of elements. 16-bit floats are
-    float32 ones rounded to nearest. What rounding brings to ``high`` becomes the largest number below it.
+    upper 27 bits of word i and the upper 26 of word i + n, n being the number of elements. It is computed in float32,
+    in float64 in float64: ``low`` and ``high - low``, which Python finds in double precision, are rounded to that, and
+    so are the product and the sum. 16-bit floats are float32 ones rounded to nearest. What rounding brings to
+    ``high`` becomes the largest number below it.
 
     Args:
         key: uint32 (2,).
@@ -326,9 +328,11 @@ def random_normal(
 
     By the transform of Box and Muller ("A note on the generation of random normal deviates", 1958): of n numbers,
     i and i + m, where ``m = ceil(n / 2)``, are ``r cos(t)`` and ``r sin(t)`` with ``r = sqrt(-2 log(u))``. In
-    float32 ``u`` is word i plus a half, over 2**32, and ``t / (2 pi)`` the upper 24 bits of word i + m; in
-    float64 both are 53 bits, of words i, i + m and of i + 2m, i + 3m, the upper 27 bits first. So no number is
-    farther from the mean than 6.8 standard deviations, in float64 8.7. 16-bit floats are float32 ones rounded.
+    float32 ``u`` is word i, rounded to float32, plus a half, rounded again, over 2**32, and ``t / (2 pi)`` the upper
+    24 bits of word i + m; in float64 both are 53 bits, of words i, i + m and of i + 2m, i + 3m, the upper 27 bits
+    first, and ``u`` is that plus 2**-54, rounded. So no number is farther from the mean than 6.8 standard deviations,
+    in float64 8.7. Every other step rounds as well, and is as exact as the device's functions are. 16-bit floats are
+    float32 ones rounded.
 
     Args:
         key: uint32 (2,).

@@ -26,7 +26,7 @@ from plugrad.ops._windows import (
     spatial,
     windows,
 )
-from plugrad.ops.arithmetic import maximum
+from plugrad.ops.arithmetic import copied, maximum
 from plugrad.ops.comparison import isnan, where
 from plugrad.ops.creation import ones, ones_of, zeros_of
 from plugrad.ops.slicing import WHOLE, scatter_slice, strided_slice
@@ -112,6 +112,7 @@ def _max_samples(rng: np.random.Generator) -> list[Sample]:
         ),
         Sample(_apart(rng, 1, 2, 6, 5), kernel_size=3, stride=2, padding=1, ceil_mode=True),
         Sample(_apart(rng, 1, 1, 4, 3, 5), kernel_size=2, stride=(2, 1, 2), ceil_mode=True),
+        Sample(_apart(rng, 2, 1, 3), kernel_size=1),
         Sample(_apart(rng, 0, 2, 4), kernel_size=2),
     ]
 
@@ -194,7 +195,7 @@ def max_pool(
     largest = seen[0]
     for other in seen[1:]:
         largest = maximum(largest, other)
-    return largest
+    return largest if len(seen) > 1 else copied(largest)
 
 
 def _geometry(

@@ -273,7 +273,7 @@ def var(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepd
         x: any shape, a floating dtype.
         axis: one axis, several, or None for all.
         correction: the sum of squares of n elements is divided by ``n - correction``; 1 makes it unbiased
-            (Bessel). The variance is NaN where that is not positive.
+            (Bessel). The variance is NaN where that is not positive, and of no elements, whatever the correction.
         keepdims: keep the axes reduced, with size 1.
 
     Raises:
