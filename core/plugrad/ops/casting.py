@@ -31,6 +31,7 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
         Sample(rng.random((2, 3)) < 0.5, dtype="float32"),
         Sample(rng.integers(-9, 9, (3,)), dtype="float32"),
         Sample(rng.integers(-999, 999, (3,)), dtype="uint8"),
+        Sample(rng.uniform(-9, 9, (5,)), dtype="float32"),
     ]
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 import plugrad as pg
 from plugrad import ops, optim
+from plugrad.dispatch.op import Op
+from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import float32
 from plugrad_conformance.cases import Case, Level
-from plugrad_conformance.checks._applying import Run, place_on
+from plugrad_conformance.checks._applying import Run, floating_at, place_on, pulled
 from plugrad_conformance.checks.forward import op_of, own_dtype
 from plugrad_conformance.checks.layout import writes_through
 from plugrad_conformance.measure import Failure
@@ -26,25 +28,20 @@ from plugrad_conformance.subject import (
 
 
 def cases() -> Iterator[Case]:
-    """By name what views and assignments must leave alone, and every op whose result may be no view of an operand."""
+    """By name what views and assignments must leave alone, and every op and gradient, whose results nothing may change."""
     for name in NAMED:
         yield Case("aliasing", name, level=Level.L2)
     for op in stated_ops():
-        if op.operands and not op.may_alias and not op.transparent:
-            yield Case(
-                "aliasing",
-                op.name,
-                own_dtype(samples_of(op, 0)),
-                "",
-                Level.L3,
-                frozenset(),
-                op.name,
-                "forward",
-            )
+        if op.transparent or not op.operands:
+            continue
+        dtype = own_dtype(samples_of(op, 0))
+        yield Case("aliasing", op.name, dtype, "", Level.L3, frozenset(), op.name, "forward")
+        if op.differentiable:
+            yield Case("aliasing", f"{op.name}.vjp", "float32", "", Level.L3, frozenset(), op.name, "vjp")
 
 
 def run(run: Run) -> None:
-    """Where the case is of an op: write over its result, and look at the operands."""
+    """Where the case is of an op: apply it again, and look at the first result; write over it, and look at the operands."""
     if run.case.subject in NAMED:
         NAMED[run.case.subject](run)
         run.samples += 1
@@ -53,7 +50,12 @@ def run(run: Run) -> None:
     for sample in samples_of(op, run.case.seed):
         if names_missing_dtype(sample, subject):
             continue
-        operands = placed([rounded(o, float32) for o in sample.operands], place_on(subject))
+        hosts = [rounded(o, float32) for o in sample.operands]
+        run.samples += 1
+        _outlives(run, op, sample, hosts)
+        if run.case.direction == "vjp" or op.may_alias:
+            continue
+        operands = placed(hosts, place_on(subject))
         for result in tensors(sample.apply(op, operands)):
             # A result without axes may be a scalar of the device's library, which nobody writes to.
             if not result.size or not result.ndim or result.dtype.kind == "bool":
@@ -63,7 +65,40 @@ def run(run: Run) -> None:
                     raise Failure(
                         f"{sample}: the result shares memory with operand {i}, and {op.name} is no view"
                     )
-        run.samples += 1
+
+
+def _outlives(run: Run, op: Op[..., Any], sample: Sample, hosts: list[Any]) -> None:
+    """What an op gave stays when it is applied again, to other values: kernels have no memory that they give twice."""
+    subject, rng = run.subject, run.rng()
+
+    def results(values: list[Any]) -> list[pg.Tensor]:
+        if run.case.direction == "forward":
+            return tensors(sample.apply(op, placed(values, place_on(subject))))
+        found, _, _ = pulled(op, sample, values, _random_cts(rng), place_on(subject), floating_at(values))
+        return [t for t in found if t is not None]
+
+    if run.case.direction == "vjp" and not floating_at(hosts):
+        return
+    first = results(hosts)
+    before = [np.array(subject.host(t)) for t in first]
+    results([_turned(h) for h in hosts])
+    for tensor, host in zip(first, before, strict=True):
+        if np.ascontiguousarray(subject.host(tensor)).tobytes() != host.tobytes():
+            raise Failure(f"{sample}: a result changes when {op.name} is applied again")
+
+
+def _random_cts(rng: np.random.Generator) -> Callable[[list[pg.Tensor]], list[pg.Tensor]]:
+    return lambda outs: [
+        pg.asarray(np.asarray(rng.standard_normal(o.shape)).astype(o.dtype.numpy), device=o.device)
+        for o in outs
+    ]
+
+
+def _turned(value: Any) -> Any:
+    """The elements of an array in other places: what an op takes there it takes here."""
+    if isinstance(value, list):
+        return [_turned(v) for v in value]
+    return np.roll(value, 1) if isinstance(value, np.ndarray) else value
 
 
 def _is(what: str, tensor: pg.Tensor, wanted: object) -> None:
@@ -92,6 +127,16 @@ def _views(run: Run) -> None:
         y = make(x)
         x[...] = -1.0
         _is(f"{what}, after its source was assigned to", y, wanted)
+        x = _base(run)
+        y = make(x)
+        x[:1] = -1.0
+        x[:, 1:] = -2.0
+        _is(f"{what}, after parts of its source were assigned to", y, wanted)
+        x = _base(run)
+        y = make(x)
+        y[:1] = 5.0
+        y[..., 1:] = 6.0
+        _is(f"the source of {what}, after parts of that were assigned to", x, wide)
         x = _base(run)
         y = make(x)
         y += 100.0
