@@ -131,7 +131,8 @@ def verify_command(
     counted = sum(c["level"] is not None for c in document["cases"])
     repeated = f", and {min(again, counted)} of them came out the same again" if again else ""
     console.print(
-        f"The report of {document['device']['name']} holds together: {len(document['cases'])} cases{repeated}."
+        f"The report of {document['device']['name']} holds together: {len(document['cases'])} cases{repeated}.",
+        soft_wrap=True,
     )
 
 

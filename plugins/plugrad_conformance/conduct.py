@@ -90,7 +90,7 @@ def conduct(
         NothingRan: if no case is chosen, or one that is named does not exist.
     """
     # A name that is wrong for every device is told before the device is loaded.
-    _chosen(Suite(), asked, device)
+    choose(Suite(), asked, device)
     _make(folder)
     workers = [Worker(device, folder / f"worker-{i}.log", asked.start_limit) for i in range(asked.jobs)]
     try:
@@ -98,7 +98,7 @@ def conduct(
             raise NotLoadable(f"{device} does not load: {trouble}")
         facts = workers[0].facts
         suite = Suite(facts["lacks"])
-        cases = _chosen(suite, asked, facts["device"]["backend"])
+        cases = choose(suite, asked, facts["device"]["backend"])
         begun(cases, facts)
         # One of no case, or of a case that is not the device's own, excuses nothing.
         own = {c.id for c in suite.listed()}
@@ -164,8 +164,17 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _chosen(suite: Suite, asked: Asked, backend: str) -> list[Case]:
-    """The cases that are asked for, of those that the device has."""
+def choose(suite: Suite, asked: Asked, backend: str) -> list[Case]:
+    """The cases that are asked for.
+
+    Args:
+        suite: the suite, for all that the device lacks.
+        asked: what is asked.
+        backend: what the device is called in an error.
+
+    Raises:
+        NothingRan: if there are none, or a name is that of no case or op.
+    """
     cases = suite.listed(int(asked.level))
     if asked.names is not None:
         cases = _named(suite, asked, asked.names, backend)
