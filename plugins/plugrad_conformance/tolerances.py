@@ -140,7 +140,7 @@ RULES: Final[dict[Kind, Gradient]] = {
 }
 """By the family of the op that a rule belongs to."""
 
-OPEN_ZEROS: Final = frozenset(("maximum", "minimum", "clip", "relu"))
+OPEN_ZEROS: Final = frozenset(("maximum", "minimum", "clip", "relu", "elu"))
 """Ops that do not say which of 0 and -0 they choose."""
 
 

@@ -110,7 +110,10 @@ def _(ct: Tensor, x: Tensor, *, alpha: float) -> Tensor:
 
 @op(kind=Kind.ELEMENTWISE, infer=like("x"), dtypes=FLOATING, samples=uniform(-6, 6))
 def sigmoid(x: Tensor, /) -> Tensor:
-    """The logistic function ``1 / (1 + exp(-x))``, elementwise, without overflow."""
+    """The logistic function ``1 / (1 + exp(-x))``, elementwise, without overflow.
+
+    Where it is subnormal the result may be 0.
+    """
     e = exp(-abs(x))
     return where(x < 0, e, 1.0) / (e + 1)
 
@@ -122,7 +125,7 @@ def _(ct: Tensor, out: Tensor) -> Tensor:
 
 @op(kind=Kind.ELEMENTWISE, infer=like("x"), dtypes=FLOATING, samples=uniform(-6, 6))
 def silu(x: Tensor, /) -> Tensor:
-    """``x * sigmoid(x)``, elementwise; NaN at minus infinity.
+    """``x * sigmoid(x)``, elementwise; NaN at minus infinity, and 0 where `sigmoid` is.
 
     Source: Elfwing, Uchibe and Doya, arXiv 1702.03118.
     """
