@@ -11,6 +11,7 @@ from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.record import Function
 from plugrad.dispatch.statement import register
+from plugrad.dispatch.tracing import refuse
 from plugrad.dtypes import DType, as_dtype, float32, iinfo, int64, promote, promote_scalar
 from plugrad.errors import ArgumentError, DTypeError, ShapeError
 from plugrad.spec import Device, Spec
@@ -172,6 +173,7 @@ def _check_range(host: np.ndarray[Any, Any], own: DType, target: DType) -> None:
 
 def to_host(x: TensorData) -> np.ndarray[Any, Any]:
     """The values of ``x`` as an array of the host that cannot be written to."""
+    refuse("a value is read", "branch with where, and read it after the function returned it")
     host = np.asarray(backend_of(x.spec.device).to_host(x._array)).view()
     host.flags.writeable = False
     return host
@@ -193,6 +195,9 @@ def to_device(x: Any, device: Device) -> Tensor:
     spec: Spec = x.spec
     if spec.device is device:
         return x  # type: ignore[no-any-return]
+    refuse(
+        f"a tensor moves to {device}", "a captured function stays on one device: move its arguments before"
+    )
     source, target = backend_of(spec.device), backend_of(device)
     if spec.dtype not in target.capabilities(device).dtypes:
         raise DTypeError(f"to: device {device} has no {spec.dtype}; cast it with astype first")

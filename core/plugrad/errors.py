@@ -53,6 +53,10 @@ class GradientError(PlugradError, RuntimeError):
     """A misuse of the record: no gradient to compute, a graph freed already, an in-place update of a leaf."""
 
 
+class CaptureError(PlugradError, RuntimeError):
+    """Something that a captured function cannot do, or a tensor of a capture that is used outside of it."""
+
+
 class AnomalyError(PlugradError, FloatingPointError):
     """The first NaN or infinity found under `detect_anomaly`."""
 

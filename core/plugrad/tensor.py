@@ -11,11 +11,12 @@ from plugrad import ops
 from plugrad.autograd import engine
 from plugrad.backend import backend_of, resolve_device
 from plugrad.convert import asarray, scalar_of, to_device, to_host
-from plugrad.dispatch.cells import rebind
-from plugrad.dispatch.data import TensorData, set_tensor_class, wrap
+from plugrad.dispatch.cells import grad_of, rebind, set_grad
+from plugrad.dispatch.data import TensorData, set_tensor_class
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.op import Scalar
 from plugrad.dispatch.record import Leaf
+from plugrad.dispatch.tracing import array_of, refuse
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import DeviceError, DTypeError, GradientError, PlugradError, ShapeError
 from plugrad.spec import Device, Shape
@@ -190,6 +191,7 @@ class Tensor(TensorData):
         """A DLPack capsule that shares the memory (array API `__dlpack__`)."""
         if self.requires_grad:
             raise GradientError("a tensor that needs a gradient cannot leave: use .detach()")
+        refuse("a tensor is exported", "export it outside")
         return backend_of(self.device).to_dlpack(self._array, **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -279,7 +281,7 @@ class Tensor(TensorData):
     @property
     def grad(self) -> Tensor | None:
         """What `backward` has accumulated for this leaf, a tensor of its own; None before."""
-        return self._node.grad if isinstance(self._node, Leaf) else None
+        return grad_of(self._node) if isinstance(self._node, Leaf) else None
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -287,19 +289,18 @@ class Tensor(TensorData):
             raise GradientError("grad: only a leaf that requires a gradient has one")
         if value is not None and value.spec is not self.spec:
             raise GradientError(f"grad: takes a tensor like this one, {self.spec!r}, got {value.spec!r}")
-        # A tensor of its own: rebinding .grad must never reach another tensor.
-        self._node.grad = None if value is None else wrap(value._array, value.spec, value._node)
+        set_grad(self._node, value)
 
     def detach(self) -> Tensor:
         """The same value, without the record."""
         t: Tensor = object.__new__(Tensor)
-        t._array, t._key, t._node = self._array, self.spec, None
+        t._array, t._key, t._node = array_of(self), self.spec, None
         return t
 
     def clone(self) -> Tensor:
         """The same value as a tensor of its own, followed by the record."""
         t: Tensor = object.__new__(Tensor)
-        t._array, t._key, t._node = self._array, self._key, self._node
+        t._array, t._key, t._node = array_of(self), self._key, self._node
         return engine.alias(t) if self.requires_grad else t
 
     def backward(
@@ -351,9 +352,9 @@ class Tensor(TensorData):
                     "assign: a leaf that requires a gradient changes under plugrad.no_grad() alone; "
                     "otherwise the record would not know of it"
                 )
-            rebind(self, value._array, self._key, self._node)
+            rebind(self, array_of(value), self._key, self._node)
         else:
-            rebind(self, value._array, value._key, value._node)
+            rebind(self, array_of(value), value._key, value._node)
         return self
 
     # -- operators ----------------------------------------------------------------------------------------

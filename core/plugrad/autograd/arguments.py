@@ -19,6 +19,7 @@ from plugrad.convert import asarray
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.record import Leaf, Node, Origin, counter
+from plugrad.dispatch.tracing import array_of
 from plugrad.errors import ArgumentError, DTypeError, GradientError
 from plugrad.ops.creation import zeros_of
 from plugrad.spec import Spec
@@ -99,7 +100,7 @@ class Arguments:
             if leaf._node is not None and local.modes.recording:
                 entered = alias(leaf)  # type: ignore[arg-type]
             else:
-                entered = wrap(leaf._array, spec, Primal(spec))
+                entered = wrap(array_of(leaf), spec, Primal(spec))
             assert entered._node is not None
             self._places.append(len(self.origins))
             self.origins.append(entered._node)
@@ -143,7 +144,7 @@ class Arguments:
 
         def own(index: int) -> Tensor:
             x = values[index]
-            return zeros_of(self.specs[index]) if x is None else wrap(x._array, x._key.spec, x._node)
+            return zeros_of(self.specs[index]) if x is None else wrap(array_of(x), x._key.spec, x._node)
 
         return tree.unflatten(
             self._structure,

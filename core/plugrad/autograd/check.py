@@ -14,6 +14,7 @@ from plugrad.convert import asarray, to_host
 from plugrad.dispatch.cells import rebind
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import changed
+from plugrad.dispatch.tracing import array_of
 from plugrad.dtypes import float64
 from plugrad.errors import ArgumentError, DTypeError, GradientError
 
@@ -82,7 +83,7 @@ def _own(leaf: Any) -> Any:
     """A floating tensor as one of our own, a Python float as a tensor; anything else itself."""
     if isinstance(leaf, float):
         return asarray(leaf, dtype=float64)
-    return wrap(leaf._array, leaf.spec) if _is_floating(leaf) else leaf
+    return wrap(array_of(leaf), leaf.spec) if _is_floating(leaf) else leaf
 
 
 def _is_floating(leaf: Any) -> bool:

@@ -15,6 +15,7 @@ from plugrad.dispatch.anomaly import note_line
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.record import Function, Origin, Slot, counter
+from plugrad.dispatch.tracing import array_of
 from plugrad.errors import ArgumentError, GradientError
 from plugrad.spec import Spec
 
@@ -135,7 +136,7 @@ class custom_vjp:  # noqa: N801 - called like a function
             note_line(function)
         for k, i in enumerate(floating):
             origin = function if len(floating) == 1 else Slot(function, k)
-            leaves[i] = wrap(leaves[i]._array, leaves[i].spec, origin)
+            leaves[i] = wrap(array_of(leaves[i]), leaves[i].spec, origin)
         return tree.unflatten(structure, leaves)
 
     def _check_closure(self, tensors: Sequence[Any], since: int, parents: Sequence[Origin | None]) -> None:
@@ -238,7 +239,7 @@ class _Residual:
         for i, out in enumerate(outs):
             if leaf is out or (node is not None and node is out._node):
                 self._out = i
-                self._leaf = wrap(leaf._array, leaf.spec)
+                self._leaf = wrap(array_of(leaf), leaf.spec)
 
     def value(self, node: Function | None) -> Any:
         """The leaf for backward, followed by the record if the ``node`` of the function is given."""

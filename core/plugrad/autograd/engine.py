@@ -12,9 +12,11 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.dispatch.anomaly import is_anomalous, on_behalf_of
+from plugrad.dispatch.cells import grad_of, set_grad
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import changed, local
 from plugrad.dispatch.record import Function, Leaf, Node, Origin, Slot
+from plugrad.dispatch.tracing import array_of
 from plugrad.errors import AnomalyError, GradientError
 from plugrad.ops.arithmetic import add
 from plugrad.ops.creation import ones_of, zeros_of
@@ -207,11 +209,11 @@ def backward(
     with _accumulating:
         for origin, ct in found.items():
             if isinstance(origin, Leaf):
-                if origin.grad is not None:
+                before = grad_of(origin)
+                if before is not None:
                     with changed(recording=create):
-                        ct = add(origin.grad, ct)
-                # A tensor of its own: rebinding .grad must never reach another tensor.
-                origin.grad = wrap(ct._array, ct.spec, ct._node)
+                        ct = add(before, ct)
+                set_grad(origin, ct)
 
 
 def seed(x: Tensor, gradient: Tensor | None) -> Tensor:
@@ -236,4 +238,4 @@ def alias(x: Tensor) -> Tensor:
         del create
         return [cts[0]]
 
-    return wrap(x._array, x.spec, Function("alias", (x._node,), (x.spec,), back))
+    return wrap(array_of(x), x.spec, Function("alias", (x._node,), (x.spec,), back))

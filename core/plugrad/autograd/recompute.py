@@ -14,6 +14,7 @@ from plugrad.dispatch.cells import Journal
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import changed, local
 from plugrad.dispatch.record import Function, Origin, Slot, counter
+from plugrad.dispatch.tracing import array_of
 from plugrad.errors import GradientError
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ def checkpoint(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         note_line(node)
     for k, i in enumerate(followed):
         x = leaves[i]
-        leaves[i] = wrap(x._array, x.spec, node if len(followed) == 1 else Slot(node, k))
+        leaves[i] = wrap(array_of(x), x.spec, node if len(followed) == 1 else Slot(node, k))
     return tree.unflatten(structure, leaves)
 
 
 def _snapshot(leaf: Any) -> Any:
     """A tensor as it is now, whatever its object is bound to later; anything else itself."""
-    return wrap(leaf._array, leaf.spec, leaf._node) if isinstance(leaf, TensorData) else leaf
+    return wrap(array_of(leaf), leaf.spec, leaf._node) if isinstance(leaf, TensorData) else leaf
 
 
 def _followed(leaves: Sequence[Any], since: int) -> list[int]:

@@ -21,6 +21,7 @@ from plugrad.autograd.arguments import Arguments, check_function, fitting
 from plugrad.convert import asarray
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import changed, local
+from plugrad.dispatch.tracing import array_of
 from plugrad.errors import ArgumentError, DTypeError, GradientError
 from plugrad.ops.creation import ones_of, zeros, zeros_of
 from plugrad.ops.movement import reshape, stack
@@ -88,7 +89,7 @@ class Linearization:
         return x._node is not None and engine.made(x._node) >= self.arguments.since
 
     def _settled(self, x: Any) -> Any:
-        return wrap(x._array, x.spec) if self._is_ours(x) and not self._live else x
+        return wrap(array_of(x), x.spec) if self._is_ours(x) and not self._live else x
 
     def pull(self, cts: Sequence[Tensor | None], *, retain: bool) -> list[Tensor | None]:
         """The cotangents of the arguments, None where nothing was reached, from those of the result's leaves."""

@@ -7,10 +7,15 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from plugrad.dispatch.data import wrap
+from plugrad.dispatch.modes import local as mode
+from plugrad.dispatch.tracing import array_of, current
+
 if TYPE_CHECKING:
     from plugrad.dispatch.data import TensorData
-    from plugrad.dispatch.record import Origin
+    from plugrad.dispatch.record import Leaf, Origin
     from plugrad.spec import Spec, Tracked
+    from plugrad.tensor import Tensor
 
 
 class _Local(threading.local):
@@ -29,14 +34,34 @@ def rebind(cell: TensorData, array: Any, key: Spec | Tracked, node: Origin | Non
     cell._node = node
 
 
+def grad_of(leaf: Leaf) -> Tensor | None:
+    """The gradient that a leaf holds."""
+    return current().grad_of(leaf) if mode.modes.capturing else leaf.grad
+
+
+def set_grad(leaf: Leaf, value: Tensor | None) -> None:
+    """Let a leaf hold another gradient. Whatever changes one changes it through here.
+
+    It becomes a tensor of its own: rebinding ``.grad`` must never reach another tensor.
+    """
+    _hold(leaf, None if value is None else wrap(array_of(value), value.spec, value._node))
+
+
+def _hold(leaf: Leaf, value: Tensor | None) -> None:
+    for journal in _local.journals:
+        journal.note_grad(leaf)
+    leaf.grad = value
+
+
 class Journal:
     """What cells were bound to before they were rebound while the block runs, for `undo`.
 
-    It holds no cell, and forgets one that is gone.
+    It holds no cell, and forgets one that is gone. Gradients that leaves held are remembered likewise.
     """
 
     def __init__(self) -> None:
         self._before: dict[int, tuple[weakref.ref[TensorData], Any, Spec | Tracked, Origin | None]] = {}
+        self._grads: dict[Leaf, Tensor | None] = {}
 
     def note(self, cell: TensorData) -> None:
         """Remember what ``cell`` is bound to, if it is the first time."""
@@ -45,8 +70,26 @@ class Journal:
             reference = weakref.ref(cell, lambda _: before.pop(key, None))
             before[key] = reference, cell._array, cell._key, cell._node
 
+    def note_grad(self, leaf: Leaf) -> None:
+        """Remember the gradient that ``leaf`` holds, if it is the first time."""
+        self._grads.setdefault(leaf, leaf.grad)
+
+    def regraded(self, leaf: Leaf) -> bool:
+        """Whether the gradient of ``leaf`` changed."""
+        return leaf in self._grads
+
+    def cells(self) -> list[TensorData]:
+        """The cells that were rebound and are still there."""
+        return [cell for reference, *_ in self._before.values() if (cell := reference()) is not None]
+
+    def leaves(self) -> list[Leaf]:
+        """The leaves whose gradient changed."""
+        return list(self._grads)
+
     def undo(self) -> None:
-        """Bind every cell to what it was bound to before."""
+        """Bind every cell to what it was bound to before, and give every leaf the gradient that it had."""
+        for leaf, grad in list(self._grads.items()):
+            _hold(leaf, grad)
         for reference, *value in list(self._before.values()):
             cell = reference()
             if cell is not None:

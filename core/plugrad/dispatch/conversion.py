@@ -10,6 +10,7 @@ import numpy as np
 from plugrad import dtypes
 from plugrad.backend import backend_of
 from plugrad.dispatch.data import wrap
+from plugrad.dispatch.modes import local
 from plugrad.dispatch.statement import Autocast, Kind, register
 from plugrad.dtypes import DType, bfloat16, float16, float32, iinfo, promote, promote_scalar
 from plugrad.errors import ArgumentError, DeviceError, DTypeError, ShapeError
@@ -163,6 +164,8 @@ def scalar_tensor(value: Any, dtype: DType, device: Device, name: str) -> Any:
         ArgumentError: for an int outside the range of an integer dtype.
     """
     check_scalar(name, value, dtype)
+    if local.modes.capturing:
+        return register["full"](shape=(), fill_value=value, dtype=dtype, device=device)
     array = backend_of(device).from_host(np.asarray(value, dtype.numpy), device)
     return wrap(array, Spec((), dtype, device))
 

@@ -21,6 +21,7 @@ class Modes:
         autocast: the 16-bit dtype that GEMM-like ops compute in, or None.
         matmul_precision: ``"highest"`` or ``"high"``; kernels choose by it (see `KernelTable`).
         fallback: the device that runs primitives which the tensors' own device has no kernel for, or None.
+        capturing: whether ops make nodes of a graph instead of values (see `plugrad.dispatch.tracing`).
         observer: who is told what computes each op, or None. Modes are kept for good, and their observer too.
     """
 
@@ -29,6 +30,7 @@ class Modes:
     autocast: DType | None = None
     matmul_precision: str = "highest"
     fallback: Device | None = None
+    capturing: bool = False
     observer: Observer | None = None
 
 

@@ -6,12 +6,10 @@ recorded too, the body always runs, in recorded ops, so that every higher order 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from plugrad.backend import backend_of
+from plugrad.dispatch.conversion import scalar_tensor
 from plugrad.dispatch.data import wrap
 from plugrad.dispatch.record import Node, Origin, Slot
 from plugrad.dispatch.statement import Kind, Vjp, register
@@ -23,7 +21,10 @@ if TYPE_CHECKING:
     from plugrad.tensor import Tensor
 
 Run = Callable[[Sequence[Any], Sequence["Tensor"]], Sequence[Any]]
-FindKernel = Callable[["Op[..., Any]", Sequence[Any], dict[str, Any]], Callable[..., Any] | None]
+FindKernel = Callable[
+    ["Op[..., Any]", Sequence[Any], dict[str, Any], Mapping[int, Any]], Callable[..., Any] | None
+]
+"""From a rule, the specs of its operands, its attributes, and by result the operand that it is the cotangent of."""
 
 
 class Pullback:
@@ -113,8 +114,7 @@ class Pullback:
                 return [wrap(a, s, o) for a, s, o in zip(array, spec, origins, strict=True)]
             if name in self.scalars:
                 # What was a Python scalar is a 0-d tensor to the rule.
-                host = np.asarray(array, spec.dtype.numpy)
-                return wrap(backend_of(spec.device).from_host(host, spec.device), spec)
+                return scalar_tensor(array, spec.dtype, spec.device, self.op.name)
             return wrap(array, spec, origins[0])
         if node is not None and name in self.op.residuals:
             return self.residual(node, name)
@@ -171,7 +171,7 @@ class BoundRule:
         self.specs = [pullback.specs[n] for n in wrt]
         known = {**pullback.outputs, **pullback.specs}
         specs = [pullback.carrying[i] if i is not None else known[n] for i, n in self.arguments]
-        kernel = find_kernel(vjp.op, specs, self.attributes)
+        kernel = find_kernel(vjp.op, specs, self.attributes, dict(zip(self.kept, self.specs, strict=True)))
         self.run = self._of_body() if kernel is None else self._of_kernel(kernel)
 
     def body(self, saved: Sequence[Any], cts: Sequence[Tensor], node: Node | None) -> Sequence[Any]:

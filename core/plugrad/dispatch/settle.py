@@ -6,7 +6,7 @@ before any kernel runs, so the fast road only misses the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.backend import backend_of
@@ -36,6 +36,8 @@ from plugrad.dispatch.observer import Source
 from plugrad.dispatch.pullback import Pullback
 from plugrad.dispatch.runner import kernel_runner
 from plugrad.dispatch.statement import Call
+from plugrad.dispatch.tracing import entering, traced
+from plugrad.errors import CaptureError
 from plugrad.spec import Device, Spec, Tracked
 
 if TYPE_CHECKING:
@@ -76,6 +78,11 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
             _infer(op, specs, attributes)
         return inlined(op, attributes)
     if op.data_dependent:
+        if modes.capturing:
+            raise CaptureError(
+                f"{op.name}: the shape of its result depends on the values, which a captured function does not know; "
+                "mask with where, or call it outside"
+            )
         return data_dependent(
             op, specs, attributes, backend, device, modes, [s.dtype for s in _infer(op, specs, attributes)]
         )
@@ -90,14 +97,24 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
     # A cast to integers is constant, whatever the op's record says of its other results.
     follows = follows and any(results[op.outputs.index(n)].dtype.is_floating for n in op.differentiable)
     check_results(op, results, backend, device)
-    kernel = find_kernel(op, specs, attributes, backend, device, modes, results)
+    if modes.capturing:
+        kernel = traced(op, results if len(results) > 1 else results[0])
+    else:
+        kernel = find_kernel(op, specs, attributes, backend, device, modes, results)
     outputs = results[: len(op.outputs)] if op.owner is None else results
     entry = None
     if follows:
         kept = {k: v for k, v in attributes.items() if k != "residuals"}
         named = dict(zip((*op.outputs, *op.residuals), results, strict=True))
 
-        def find(rule: Op[..., Any], rule_specs: Sequence[Any], rule_attributes: dict[str, Any]) -> Any:
+        def find(
+            rule: Op[..., Any],
+            rule_specs: Sequence[Any],
+            rule_attributes: dict[str, Any],
+            operands: Mapping[int, Any],
+        ) -> Any:
+            if modes.capturing:
+                return traced(rule, _given(abstract(rule, rule_specs, rule_attributes), operands))
             run = own_kernel(rule, rule_specs, rule_attributes, backend, device, modes)
             return run or observed(rule, Source.BODY, None, rule_specs, rule_attributes, device, modes)
 
@@ -106,6 +123,8 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
     letters = ["l" if isinstance(k, tuple) else "t" if isinstance(k, (Spec, Tracked)) else "s" for k in keys]
     run = kernel_runner(kernel, attributes, letters, outputs, entry)
     run = checking_scalars(run, op, keys, specs)
+    if modes.capturing:
+        return entering(run)
     if modes.anomaly:
         return checked(run, op)
     return run if modes.observer is None or entry is None else noting_line(run)
@@ -140,17 +159,50 @@ def _infer(op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any]) -
 
 
 def _abstract(op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any]) -> tuple[Spec, ...]:
-    """The specs of the results, found by running the body on the null device, which has no values."""
+    """The specs of the results, in one row."""
+    results = abstract(op, specs, attributes)
+    return tuple(flatten(results if isinstance(results, (tuple, list)) else [results]))
+
+
+def abstract(op: Op[..., Any], specs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    """The specs of the results, found by running the body on the null device, which has no values.
+
+    They are in the structure of the body's results.
+    """
     assert op.body is not None
+
+    def there(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(there(v) for v in value)
+        if isinstance(value, Spec):
+            return Spec(value.shape, value.dtype, _ABSTRACT)
+        return _ABSTRACT if isinstance(value, Device) else value
 
     def empty(spec: Any) -> Any:
         if isinstance(spec, tuple):
             return [empty(s) for s in spec]
-        return None if spec is None else wrap(None, Spec(spec.shape, spec.dtype, _ABSTRACT))
+        return None if spec is None else wrap(None, there(spec))
 
     device = next((s.device for s in flat(specs)), None) or attributes["device"]
-    inner = {k: _ABSTRACT if isinstance(v, Device) else v for k, v in attributes.items()}
-    with changed(recording=False, autocast=None, observer=None):
-        results = apply_body(op, [empty(s) for s in specs], inner)
-    several = results if isinstance(results, (tuple, list)) else (results,)
-    return tuple(Spec(r.spec.shape, r.spec.dtype, device) for r in flatten(several))
+    with changed(recording=False, autocast=None, observer=None, capturing=False):
+        results = apply_body(op, [empty(s) for s in specs], {k: there(v) for k, v in attributes.items()})
+
+    def here(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return type(value)(here(v) for v in value)
+        return value if value is None else Spec(value.spec.shape, value.spec.dtype, device)
+
+    return here(results)
+
+
+def _given(results: Any, operands: Mapping[int, Any]) -> Any:
+    """What a kernel of a rule gives: what its body does, in the dtypes of the operands."""
+
+    def like(result: Any, operand: Any) -> Any:
+        if isinstance(result, (tuple, list)):
+            return [like(r, o) for r, o in zip(result, operand, strict=True)]
+        return result if result is None else result.with_dtype(operand.dtype)
+
+    if isinstance(results, Spec) or (isinstance(results, list) and isinstance(operands.get(0), tuple)):
+        return like(results, operands[0])
+    return tuple(like(r, operands[i]) if i in operands else r for i, r in enumerate(results))

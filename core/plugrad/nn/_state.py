@@ -10,6 +10,7 @@ from plugrad.convert import asarray
 from plugrad.dispatch.cells import rebind
 from plugrad.dispatch.modes import changed
 from plugrad.dispatch.record import Leaf
+from plugrad.dispatch.tracing import array_of
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import CheckpointError, DTypeError
 from plugrad.nn._common import DeviceLike, DTypeLike
@@ -111,6 +112,6 @@ def _replace(t: Tensor, value: Tensor, grad: Tensor | None) -> None:
     if t.requires_grad:
         leaf = Leaf(value.spec)
         leaf.grad = grad
-        rebind(t, value._array, value.spec.tracked, leaf)
+        rebind(t, array_of(value), value.spec.tracked, leaf)
     else:
-        rebind(t, value._array, value.spec, None)
+        rebind(t, array_of(value), value.spec, None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Final, NamedTuple, Self
 
+from plugrad.dispatch.epoch import changes, note, snapshot
 from plugrad.dtypes import DType
 from plugrad.errors import ArgumentError, GradientError
 from plugrad.nn._common import DeviceLike, DTypeLike
@@ -99,11 +100,18 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What ``forward`` gives."""
+        note(self)
         return self.forward(*args, **kwargs)
 
     # -- what it is made of -------------------------------------------------------------------------------
 
+    def __guard__(self) -> object:
+        """The attributes of this module and of those below, as captured functions have read them."""
+        return [snapshot(m.__dict__) for m in self.modules()]
+
     def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get(name, self) is not value:
+            changes()
         if isinstance(value, Module):
             self._register(name, value, _MODULE)
         elif isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
@@ -118,6 +126,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
+        changes()
         self._kinds.pop(name, None)
 
     def _register(self, name: str, value: Tensor | Module | None, kind: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from plugrad import ops
 from plugrad.convert import asarray
+from plugrad.dispatch.epoch import changes, note, snapshot
 from plugrad.dispatch.modes import changed
 from plugrad.dtypes import float32
 from plugrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError
@@ -56,6 +57,7 @@ class ParamGroup:
             self.lr = value
         elif name in self.settings:
             self.settings[name] = value
+            changes()
         else:
             raise ArgumentError(f"param group: no setting {name!r}; there are lr, {', '.join(self.settings)}")
 
@@ -164,8 +166,16 @@ class Optimizer(ABC):
             for p in group.params:
                 yield p, next(states), group
 
+    def __guard__(self) -> object:
+        """The groups and their settings, as captured functions have read them."""
+        return [
+            (snapshot(g.settings), snapshot({str(i): p for i, p in enumerate(g.params)}))
+            for g in self.param_groups
+        ]
+
     def step(self) -> None:
         """Change every parameter that has a gradient."""
+        note(self)
         with changed(recording=False, autocast=None):
             for p, state, group in self.members():
                 grad = p.grad
@@ -230,7 +240,7 @@ class Optimizer(ABC):
                 tensor.assign(new[key])
         for group, saved in zip(self.param_groups, groups, strict=True):
             for key in group.settings:
-                group.settings[key] = saved[key]
+                group[key] = saved[key]
             group.lr = saved["lr"]
 
     def __repr__(self) -> str:

@@ -1,0 +1,177 @@
+"""The graph: op applications in one list, in an order in which they can run, on values of one assignment each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from plugrad.dispatch.tracing import Symbol
+from plugrad.spec import Spec
+
+if TYPE_CHECKING:
+    from plugrad.dispatch.op import Op
+
+Operand = Any
+"""A `Value`, None for an absent operand, a Python number, or a tuple of values for a sequence."""
+
+
+class Value(Symbol):
+    """What a node computes, or an input. A tensor of a captured function holds one in the place of an array.
+
+    Attributes:
+        spec: its shape, dtype and device.
+        graph: the graph that it belongs to.
+        node: the node that computes it; None for an input.
+        index: which of the node's results, or of the graph's inputs.
+    """
+
+    __slots__ = ("graph", "index", "node", "spec")
+
+    def __init__(self, spec: Spec, graph: Graph, node: Node | None, index: int) -> None:
+        self.spec = spec
+        self.graph = graph
+        self.node = node
+        self.index = index
+
+    def __repr__(self) -> str:
+        where = f"input {self.index}" if self.node is None else f"{self.node.op.name}#{self.index}"
+        return f"<value {where}: {self.spec}>"
+
+
+class Node:
+    """An application of an op.
+
+    Attributes:
+        op: the op, those of rules included.
+        operands: in the op's order.
+        attributes: the static attributes, in their normal form.
+        results: its values, in one row.
+        form: the structure of what a kernel gives: values, in tuples and lists where there are several.
+        line: the user's line that applied it, or for a rule the op it belongs to; may be empty.
+    """
+
+    __slots__ = ("attributes", "form", "line", "op", "operands", "results")
+
+    def __init__(
+        self, op: Op[..., Any], operands: Sequence[Operand], attributes: Mapping[str, Any], line: str = ""
+    ) -> None:
+        self.op = op
+        self.operands = tuple(operands)
+        self.attributes = dict(attributes)
+        self.results: tuple[Value, ...] = ()
+        self.form: Any = None
+        self.line = line
+
+    def reads(self) -> Iterator[Value]:
+        """The values that it reads, with repetitions."""
+        for operand in self.operands:
+            if isinstance(operand, Value):
+                yield operand
+            elif isinstance(operand, tuple):
+                yield from operand
+
+    def specs(self) -> list[Any]:
+        """The specs of the operands, as `KernelTable.find` takes them."""
+        return [_spec(o, self) for o in self.operands]
+
+    def __repr__(self) -> str:
+        return f"<node {self.op.name}>"
+
+
+def _spec(operand: Operand, node: Node) -> Any:
+    if isinstance(operand, Value):
+        return operand.spec
+    if isinstance(operand, tuple):
+        return tuple(v.spec for v in operand)
+    if operand is None:
+        return None
+    # A Python number is weak: it has the dtype that the others are promoted to.
+    other = next(v.spec for v in node.reads())
+    return Spec((), other.dtype, other.device)
+
+
+class Graph:
+    """Nodes from inputs to outputs.
+
+    Attributes:
+        inputs: values without a node.
+        nodes: each after those whose values it reads.
+        outputs: the values that are wanted.
+        constants: arrays by the values that stand for them.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[Value] = []
+        self.constants: dict[Value, Any] = {}
+        self.nodes: list[Node] = []
+        self.outputs: list[Value] = []
+
+    def input(self, spec: Spec) -> Value:
+        """A new input."""
+        value = Value(spec, self, None, len(self.inputs))
+        self.inputs.append(value)
+        return value
+
+    def constant(self, array: Any, spec: Spec) -> Value:
+        """A value that is known."""
+        value = Value(spec, self, None, -1)
+        self.constants[value] = array
+        return value
+
+    def add(
+        self,
+        op: Op[..., Any],
+        operands: Sequence[Operand],
+        attributes: Mapping[str, Any],
+        results: Any,
+        line: str = "",
+    ) -> Any:
+        """A new node at the end.
+
+        Args:
+            op: the op.
+            operands: values of this graph, None, numbers, or tuples of values.
+            attributes: the static attributes.
+            results: the specs of the results: one, or tuples and lists of them.
+            line: the user's line.
+
+        Returns:
+            The values, in the structure of ``results``.
+        """
+        node = Node(op, operands, attributes, line)
+        row: list[Value] = []
+
+        def made(spec: Any) -> Any:
+            if spec is None:
+                return None
+            if isinstance(spec, (tuple, list)):
+                return type(spec)(made(s) for s in spec)
+            row.append(Value(spec, self, node, len(row)))
+            return row[-1]
+
+        node.form = made(results)
+        node.results = tuple(row)
+        self.nodes.append(node)
+        return node.form
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Sequence[Value],
+        nodes: Sequence[Node],
+        outputs: Sequence[Value],
+        constants: Mapping[Value, Any] | None = None,
+    ) -> Graph:
+        """A graph of nodes that there are; what they read from elsewhere stands among ``inputs``."""
+        graph = cls()
+        graph.inputs, graph.nodes, graph.outputs = list(inputs), list(nodes), list(outputs)
+        graph.constants = {} if constants is None else dict(constants)
+        return graph
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __str__(self) -> str:
+        from plugrad.graph.printing import text
+
+        return text(self)

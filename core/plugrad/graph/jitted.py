@@ -1,0 +1,250 @@
+"""`jit`: a function that is captured once for each signature, and replayed from then on."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+from plugrad import tree
+from plugrad.backend import backend_of, current_device
+from plugrad.dispatch.call import attribute_key
+from plugrad.dispatch.cells import rebind, set_grad
+from plugrad.dispatch.data import TensorData, wrap
+from plugrad.dispatch.modes import Modes, local
+from plugrad.dispatch.record import Function, Slot
+from plugrad.errors import ArgumentError, CaptureError, GradientError
+from plugrad.graph.capture import Capture
+from plugrad.graph.ir import Graph, Node
+from plugrad.graph.plan import Plan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CAPTURES: Final = 16
+"""Captures that a function keeps; beyond it the oldest goes."""
+
+_STATIC: Final = (str, int, float, bool, type(None))
+
+
+class Jitted(Generic[P, R]):
+    """A captured function; see `jit`."""
+
+    def __init__(self, fn: Callable[P, R]) -> None:
+        self._fn = fn
+        self._captures: dict[Any, list[_Ready]] = {}
+        self._lock = threading.RLock()
+        self._warned = False
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Replay the capture of this signature, or capture it first."""
+        modes = local.modes
+        if modes.capturing or modes.anomaly or modes.observer is not None or not _enabled():
+            return self._fn(*args, **kwargs)
+        leaves, structure = tree.flatten((args, kwargs))
+        key = (structure, tuple(map(_key, leaves)), modes, current_device())
+        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds()), None)
+        if ready is None:
+            ready = self._capture(key, structure, leaves, modes)
+        result: R = ready.replay(leaves, self._fn)
+        return result
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A method that is captured: the object is an argument, known by its identity."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def info(self) -> list[str]:
+        """A line for each capture: its signature, its nodes."""
+        with self._lock:
+            return [c.described for captures in self._captures.values() for c in captures]
+
+    def _capture(self, key: Any, structure: tree.Structure, leaves: Sequence[Any], modes: Modes) -> _Ready:
+        with self._lock:
+            ready = _Ready(Capture(self._fn, structure, leaves), leaves, modes)
+            self._captures.setdefault(key, []).insert(0, ready)
+            if sum(map(len, self._captures.values())) > CAPTURES:
+                oldest = next(iter(self._captures))
+                del self._captures[oldest]
+                if not self._warned:
+                    self._warned = True
+                    warnings.warn(
+                        f"jit: {self._fn.__name__} was captured more than {CAPTURES} times: its shapes or static "
+                        "arguments change all the time; pad to few shapes, or pass changing numbers as tensors",
+                        stacklevel=3,
+                    )
+            return ready
+
+
+class _Ready:
+    """A capture with its plans."""
+
+    def __init__(self, capture: Capture, leaves: Sequence[Any], modes: Modes) -> None:
+        self.capture = capture
+        graph = capture.graph
+        device = next((v.spec.device for v in graph.inputs), None) or current_device()
+        self._backend = backend_of(device)
+        self._modes = modes
+        forward = graph.nodes[: capture.forward_nodes]
+        self._split(forward)
+        shown = ", ".join(str(x.spec) if isinstance(x, TensorData) else repr(x)[:20] for x in leaves)
+        self.described = f"({shown}): {len(self.plan.graph)} nodes"
+
+    def _split(self, forward: list[Node]) -> None:
+        capture, graph = self.capture, self.capture.graph
+        backward = graph.nodes[capture.forward_nodes :]
+        made_later = {v for n in backward for v in n.results}
+        cotangents = [graph.inputs[i] for i in capture.cotangents]
+        gradients = [None if i is None else graph.outputs[i] for i in capture.gradients]
+        late = {v for v in gradients if v is not None and (v in made_later or v in cotangents)}
+        first = [v for v in graph.outputs if v not in made_later and v not in cotangents]
+        self._place = {graph.outputs.index(v): i for i, v in enumerate(first)}
+        wanted = dict.fromkeys(v for n in backward for v in n.reads())
+        wanted.update(dict.fromkeys(v for v in gradients if v is not None and v not in late))
+        residuals = [v for v in wanted if v not in made_later and v not in cotangents]
+        self._first = len(first)
+        early = [v for v in graph.inputs if v not in cotangents]
+        self._inputs = {v.index: i for i, v in enumerate(early)}
+        self.plan = Plan(Graph.of(early, forward, [*first, *residuals]), self._backend, self._modes)
+        self.pull_plan: Plan | None = None
+        if capture.followed and not capture.spent:
+            outputs = [v for v in gradients if v is not None]
+            self.pull_plan = Plan(
+                Graph.of([*residuals, *cotangents], backward, outputs), self._backend, self._modes
+            )
+
+    def replay(self, leaves: Sequence[Any], fn: Callable[..., Any]) -> Any:
+        """Run the plan on the arguments and on what the cells hold now; bind what it assigns."""
+        capture = self.capture
+        tensors = [x for x in leaves if isinstance(x, TensorData)]
+        inputs: list[Any] = [None] * len(self._inputs)
+        for index, x in zip(capture.arguments, tensors, strict=True):
+            inputs[self._inputs[index]] = x._array
+        for cell, index, _ in capture.cells:
+            inputs[self._inputs[index]] = cell._array
+        for leaf, place in capture.grads:
+            if place is not None:
+                inputs[self._inputs[place]] = leaf.grad._array  # type: ignore[union-attr]
+        arrays = self.plan.run(inputs)
+        del inputs
+        for a in capture.assignments:
+            array = None if a.output is None else arrays[self._place[a.output]]
+            if a.cell is not None:
+                assert a.key is not None
+                rebind(a.cell, array, a.key, a.cell._node)
+            else:
+                assert a.leaf is not None
+                set_grad(a.leaf, None if array is None else wrap(array, a.leaf.spec))
+        results = list(capture.leaves)
+        for i in capture.tensors:
+            spec = capture.specs[i]
+            assert spec is not None
+            results[i] = wrap(arrays[self._place[results[i]]], spec)
+        if capture.followed:
+            self._record(results, arrays[self._first :], fn, leaves)
+        return tree.unflatten(capture.structure, results)
+
+    def _record(
+        self,
+        results: list[Any],
+        residuals: Sequence[Any],
+        fn: Callable[..., Any],
+        leaves: Sequence[Any],
+    ) -> None:
+        """Let gradients go through the results: one node, whose backward is a plan."""
+        capture, plan = self.capture, self.pull_plan
+        parents = tuple(
+            leaves[capture.own[i]]._node if i in capture.own else p for i, p in enumerate(capture.parents)
+        )
+        specs = tuple(results[i].spec for i in capture.followed)
+        name = getattr(fn, "__name__", "a captured function")
+
+        def back(cts: Sequence[Any], create: bool) -> list[Any]:
+            if create:
+                raise GradientError(
+                    f"backward of {name}, which is captured, is recorded itself: differentiate twice inside the "
+                    "captured function, or call it without jit"
+                )
+            assert plan is not None
+            arrays = iter(plan.run([*residuals, *(c._array for c in cts)]))
+            found: list[Any] = []
+            for index in capture.gradients:
+                if index is None:
+                    found.append(None)
+                else:
+                    found.append(wrap(next(arrays), capture.graph.outputs[index].spec))
+            return found
+
+        node = Function(name, parents, specs, back)
+        if capture.spent:
+            node.saved = None
+        for k, i in enumerate(capture.followed):
+            x = results[i]
+            results[i] = wrap(x._array, x.spec, node if len(capture.followed) == 1 else Slot(node, k))
+
+
+def _key(leaf: Any) -> Any:
+    if isinstance(leaf, TensorData):
+        return leaf._key
+    if isinstance(leaf, _STATIC):
+        return attribute_key(leaf)
+    try:
+        hash(leaf)
+    except TypeError:
+        raise CaptureError(
+            f"jit: an argument of type {type(leaf).__name__} cannot be told from another one; pass tensors, numbers, "
+            "strings, or an object that can be hashed"
+        ) from None
+    return type(leaf), leaf
+
+
+def _enabled() -> bool:
+    return os.environ.get("PLUGRAD_JIT", "1") != "0"
+
+
+def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
+    """Capture a function: it runs once for each signature, and what it computed is replayed from then on.
+
+    A whole training step can be captured, as it is written for eager mode::
+
+        @plugrad.jit
+        def step(images, labels):
+            optimizer.zero_grad()
+            loss = loss_fn(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+    The signature is what the arguments are: shapes, dtypes and devices of tensors, the values of numbers and
+    strings, the identity of other objects; and the modes and the device of the thread. Tensors that the function
+    reads from outside, such as parameters, are read anew at each call, and those that it assigns are assigned.
+    Attributes of modules and the settings of optimizers are watched: where they change, the function is captured
+    again. Whatever else it reads of Python, a global number, the time, is a constant from the capture on.
+
+    Gradients go through the results as through those of any op, once: a second derivative is taken inside. A
+    captured function that is called inside another one is a part of that. Under `detect_anomaly`, and where the
+    environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
+
+    Args:
+        fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments.
+
+    Returns:
+        A function that does the same.
+
+    Raises:
+        ArgumentError: if ``fn`` is no function that can be captured.
+        CaptureError: when it is called, for what a captured function cannot do: branch on a value, read one, use a
+            shape that depends on values, move to another device. Nothing outside has changed then.
+    """
+    if not callable(fn):
+        raise ArgumentError(f"jit: takes a function, got {type(fn).__name__}")
+    if any(
+        kind(fn)
+        for kind in (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    ):
+        raise ArgumentError(f"jit: {fn.__name__} is a generator or coroutine, which cannot be captured")
+    return Jitted(fn)
