@@ -65,13 +65,15 @@ def on_reference(host: Host) -> pg.Tensor:
     return pg.asarray(value, device=REFERENCE)
 
 
-def unmutated(what: str, subject: Subject, operands: Sequence[Any], before: Sequence[Any]) -> None:
-    """Raise if an operand on the device is not what it was."""
+def unmutated(
+    what: str, subject: Subject, operands: Sequence[Any], before: Sequence[Any], name: str = "operand"
+) -> None:
+    """Raise if an operand, or what else has that name, is not on the device what it was."""
     hosts = [h for h in flat(list(before)) if isinstance(h, np.ndarray)]
     for i, (tensor, host) in enumerate(zip(tensors(list(operands)), hosts, strict=True)):
         now = subject.host(tensor)
         if now.tobytes() != np.ascontiguousarray(host).tobytes():
-            raise Failure(f"{what}: operand {i} was changed by the op")
+            raise Failure(f"{what}: {name} {i} was changed by the op")
 
 
 def forward(
@@ -203,13 +205,17 @@ def gradient(
     if not asked:
         return False
     drawn: list[Host] = []
+    before: list[Host] = []
+    seeds: list[pg.Tensor] = []
 
     def draw(outs: list[pg.Tensor]) -> list[pg.Tensor]:
         bring = place_ct or place or place_on(subject)
         for out in outs:
             random = np.asarray(rng.standard_normal(out.shape))
             drawn.append((random if ct is None else ct(random)).astype(out.dtype.numpy))
-        return [bring(c) for c in drawn]
+            before.append(np.array(subject.host(out)))
+        seeds.extend(bring(c) for c in drawn)
+        return seeds
 
     got, given, outs = pulled(op, sample, hosts, draw, place or place_on(subject), asked)
     if not outs:
@@ -239,6 +245,8 @@ def gradient(
             run.worst,
         )
     unmutated(f"{sample}, in its backward", subject, given, hosts)
+    unmutated(f"{sample}, in its backward", subject, seeds, drawn, "cotangent")
+    unmutated(f"{sample}, in its backward", subject, outs, before, "result")
     if identity:
         _hold_identity(op, sample, hosts, asked, drawn, references, rng)
     run.samples += 1

@@ -95,10 +95,19 @@ def _random_cts(rng: np.random.Generator) -> Callable[[list[pg.Tensor]], list[pg
 
 
 def _turned(value: Any) -> Any:
-    """The elements of an array in other places: what an op takes there it takes here."""
+    """Other elements for an array, that an op takes too: integers, which may be indices, in other places."""
     if isinstance(value, list):
         return [_turned(v) for v in value]
-    return np.roll(value, 1) if isinstance(value, np.ndarray) else value
+    if not isinstance(value, np.ndarray):
+        return value
+    turned = np.roll(value, 1)
+    return (
+        turned
+        if value.dtype.kind in "iu"
+        else ~turned
+        if value.dtype.kind == "b"
+        else turned * turned.dtype.type(0.5)
+    )
 
 
 def _is(what: str, tensor: pg.Tensor, wanted: object) -> None:
