@@ -169,7 +169,7 @@ def _at(array: Host) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _contiguous(array: Any) -> Any:
+def contiguous(array: Any) -> Any:
     """The elements from the first one on, one after the other, as if the array were contiguous."""
     if not isinstance(array, np.ndarray) or array.flags.c_contiguous or not array.size:
         return array
@@ -214,6 +214,35 @@ def _mutating(signature: Signature, run: Run, place: str) -> Run:
         out = np.array(out) if isinstance(out, np.ndarray) else out
         each(arrays[at])
         return copied(out, into)
+
+    return kernel
+
+
+def _one_buffer(signature: Signature, run: Run, place: str) -> Run:
+    """Write the results of every call into the same memory."""
+    del signature, place
+    made: list[Any] = []
+
+    def again(new: Any, old: Any) -> Any:
+        if isinstance(new, (tuple, list)):
+            return tuple(again(n, o) for n, o in zip(new, old, strict=True))
+        if new is None or np.shape(new) != old.shape:
+            return new
+        np.copyto(old, new)
+        return old
+
+    def own(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return tuple(own(v) for v in value)
+        return None if value is None else np.array(value)
+
+    def kernel(*arrays: Any, into: Any = None, **attributes: Any) -> Any:
+        out = run(*arrays, **attributes)
+        if into is not None:
+            return copied(out, into)
+        if not made:
+            made.append(own(out))
+        return again(out, made[0])
 
     return kernel
 
@@ -349,7 +378,7 @@ FAULTS: Final = (
         "strides ignored",
         "an operand's memory is read as if it were contiguous",
         record.from_outside,
-        on_operand(_contiguous),
+        on_operand(contiguous),
     ),
     Fault(
         "tail dropped",
@@ -371,6 +400,12 @@ FAULTS: Final = (
         lambda op: tuple(o.name for o in op.operands),
         _mutating,
         of_values=False,
+    ),
+    Fault(
+        "one buffer",
+        "every call writes its result into the same memory",
+        lambda op: ("",) if op.operands else (),
+        _one_buffer,
     ),
     Fault(
         "past the end",

@@ -116,6 +116,7 @@ class QueuedBackend(Backend):
         reads_wait: bool = True,
         uploads_copy: bool = True,
         keeps_operands: bool = True,
+        tells_errors: bool = True,
     ) -> None:
         """Make one; each of the options that is False is a fault.
 
@@ -124,6 +125,7 @@ class QueuedBackend(Backend):
             reads_wait: what is read is computed first.
             uploads_copy: an upload is done when it returns; else it stands in the line, and reads the host's memory.
             keeps_operands: the memory of an operand is used again only when all that reads it is done.
+            tells_errors: what a kernel raised is raised where its result is read.
         """
         self.name = name
         self.kernels = _Table(self, get_backend(GOOD).kernels)
@@ -132,6 +134,7 @@ class QueuedBackend(Backend):
         self._reads_wait = reads_wait
         self._uploads_copy = uploads_copy
         self._keeps_operands = keeps_operands
+        self._tells_errors = tells_errors
 
     # -- memory -----------------------------------------------------------------------------------------------
 
@@ -199,7 +202,7 @@ class QueuedBackend(Backend):
                 out = run(*self._memory(operands), **given, into=None if into is None else self._memory(into))
             except Exception as error:
                 for result in results:
-                    result.error = error
+                    result.error = error if self._tells_errors else None
                 return
             for result, memory in zip(results, out if several else [out], strict=True):
                 result.memory = memory
