@@ -15,7 +15,7 @@ import plugrad as pg
 from plugrad.autograd import checkpoint, grad, gradcheck
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.sample import Sample
-from support.samples import flat, operands, samples_of, stated_ops
+from support.samples import flat, operands, rounds, samples_of, stated_ops
 
 STEP = 5e-4
 DIFFERENTIABLE = [op for op in stated_ops() if op.differentiable and op.sampler is not None]
@@ -55,7 +55,7 @@ def test_third_order(op: Op[..., Any], device: str) -> None:
     checked = False
     for sample in samples_of(op):
         number = along_a_line(op, sample, device)
-        if number is None:
+        if number is None or rounds(op, sample):
             continue
         checked = True
         got = float(grad(grad(grad(number)))(pg.asarray(np.float64(0.0), device=device)))
