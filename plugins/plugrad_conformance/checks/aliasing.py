@@ -101,13 +101,9 @@ def _turned(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     turned = np.roll(value, 1)
-    return (
-        turned
-        if value.dtype.kind in "iu"
-        else ~turned
-        if value.dtype.kind == "b"
-        else turned * turned.dtype.type(0.5)
-    )
+    if value.dtype.kind not in "iu":
+        turned = ~turned if value.dtype.kind == "b" else turned * turned.dtype.type(0.5)
+    return np.asarray(turned)
 
 
 def _is(what: str, tensor: pg.Tensor, wanted: object) -> None:
