@@ -150,7 +150,7 @@ def _raise_first(what: str, wrong: Host, got: Host, wanted: Host, how: str) -> N
     count = int(np.count_nonzero(wrong))
     several = f"; {count} of {wrong.size} elements are wrong" if count > 1 else ""
     raise Failure(
-        f"{what}: got {got[at]!r}{place}, wanted {wanted[at]!r}{several}{f' ({how})' if how else ''}"
+        f"{what}: got {got[at].item()!r}{place}, wanted {wanted[at].item()!r}{several}{f' ({how})' if how else ''}"
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -58,6 +59,8 @@ def _read(names: TextIO) -> queue.SimpleQueue[str]:
     def read() -> None:
         for line in names:
             waiting.put(line.rstrip("\n"))
+        if sys.platform != "win32" and os.getpgid(0) == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # what it started ends with it
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

@@ -443,7 +443,7 @@ def _(x, y, *, into=None):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    (HERE / "temporary").write_text(f"{os.getpid()} {child.pid if GROUP else os.getpid()}")
+    (HERE / "temporary").write_text(f"{os.getpid()} {child.pid}")
     (HERE / "temporary").rename(HERE / "pids")
     time.sleep(600)
 """
@@ -461,9 +461,9 @@ def _alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_broken_off_leaves_no_process(tmp_path: Path, how: signal.Signals) -> None:
-    """An interrupt stops workers and what they started; a worker whose run was killed ends by itself."""
-    kernels = HANGS.replace("GROUP", str(how is signal.SIGINT))
-    install_chip(tmp_path, source(kernels=kernels))
+    """An interrupt stops workers and what they started; a worker whose run was killed ends by itself, and with it
+    what it started."""
+    install_chip(tmp_path, source(kernels=HANGS))
     given = ["run", "chip", "--case", "forward/add/float32", "-o", "out"]
     run = subprocess.Popen(
         command(*given), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, text=True
