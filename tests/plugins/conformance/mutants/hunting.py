@@ -59,6 +59,7 @@ class Verdict:
         killed_by: the first case that failed, or None.
         message: what that case said; of a survivor, whether a kernel ever did something else than the correct one.
         cases: how many cases ran.
+        raised: the case failed because the mutant, on what it made of its call, raised.
     """
 
     op: str
@@ -67,6 +68,7 @@ class Verdict:
     killed_by: str | None
     message: str
     cases: int
+    raised: bool = False
 
     @property
     def id(self) -> str:
@@ -176,7 +178,10 @@ class Hunter:
 
     @staticmethod
     def _verdict(mutant: Mutant, killed_by: str | None, message: str, cases: int) -> Verdict:
-        return Verdict(mutant.op.name, mutant.fault.name, mutant.place, killed_by, message[:400], cases)
+        raised = "Error: " in message and "(raised at " in message
+        return Verdict(
+            mutant.op.name, mutant.fault.name, mutant.place, killed_by, message[:400], cases, raised
+        )
 
 
 def _bytes(value: Any) -> Any:

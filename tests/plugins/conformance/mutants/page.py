@@ -54,7 +54,8 @@ def table(verdicts: Sequence[Verdict], by_hand: Mapping[str, Sequence[tuple[str,
     killed = len(verdicts) - len(survivors)
     lines = [
         f"{len(verdicts)} mutants, of {len({v.op for v in verdicts})} ops and rules; {killed} are noticed, "
-        f"{100 * killed / len(verdicts):.2f} %.",
+        f"{100 * killed / len(verdicts):.2f} %; {sum(v.raised for v in verdicts)} of these because their kernel itself "
+        "raised.",
         "",
         "| fault | what the kernel does | mutants | noticed | by tests of the kind |",
         "|---|---|---:|---:|---|",
