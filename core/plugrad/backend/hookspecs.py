@@ -17,7 +17,7 @@ the major version of the plugin interface, so that it is known before anything i
 ``plugrad.plugin.v1``
     Everything else. The word before the dot in the name says when the plugin is imported: ``kernels.BACKEND``
     when that backend is loaded, ``command.NAME`` when the command is invoked, ``callbacks.NAME`` when a
-    training begins::
+    training begins, ``passes.NAME`` when a captured function is first planned::
 
         [project.entry-points."plugrad.plugin.v1"]
         "kernels.mychip" = "fast_attention"
@@ -89,5 +89,16 @@ def plugrad_callbacks() -> Sequence[Any]:
 
     Called once per training, so that the callbacks of two trainings share nothing. A plugin that raises
     is left out with a warning.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def plugrad_passes() -> Sequence[Any]:
+    """Passes over captured graphs: `plugrad.graph.passes.Pass`, each with its place before or after a named one.
+
+    Called once, for the entry points ``passes.NAME``, when a first graph is planned. A plugin that raises is
+    left out with a warning, and so is, for one graph, a pass that raises or gives no graph of the same inputs
+    and outputs.
     """
     raise NotImplementedError

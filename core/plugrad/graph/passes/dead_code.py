@@ -1,4 +1,4 @@
-"""Nodes that no output needs go."""
+"""Nodes and constants that no output needs go."""
 
 from __future__ import annotations
 
@@ -17,4 +17,8 @@ def dead_code(graph: Graph) -> Graph:
     rewriter = Rewriter(graph)
     for node in reversed(kept):
         rewriter.copy(node)
-    return rewriter.finish()
+    new = rewriter.finish()
+    for value in graph.constants:
+        if value not in needed:
+            del new.constants[rewriter.value(value)]
+    return new
