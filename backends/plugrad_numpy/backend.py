@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,33 @@ class NumPyBackend(Backend):
         """The shape of the array."""
         return np.shape(array)
 
+    def place(self, block: Array | None, like: Array) -> Array | None:
+        """An array of the strides of ``like``, in the memory of ``block`` or of its own."""
+        like = np.asarray(like)
+        expected = like.itemsize
+        for stride, size in sorted(zip(like.strides, like.shape, strict=True)):
+            if size > 1:
+                if stride != expected:
+                    return None
+                expected *= size
+        if block is None or not like.size:
+            return np.empty_like(like, subok=False)
+        return np.ndarray(like.shape, like.dtype, block, strides=like.strides)
+
+    def is_view(self, array: Array, of: Array) -> bool:
+        """Whether their memory overlaps."""
+        return isinstance(array, np.ndarray) and isinstance(of, np.ndarray) and np.may_share_memory(array, of)
+
+    def exclusive(self, array: Array, references: int) -> bool:
+        """Whether the array owns its memory, may be written to, and no view refers to it."""
+        # One reference is this function's argument, one that of getrefcount.
+        return (
+            type(array) is np.ndarray
+            and array.flags.owndata
+            and array.flags.writeable
+            and sys.getrefcount(array) <= references + 2
+        )
+
     def to_dlpack(self, array: Array, **options: Any) -> Any:
         """A capsule over the array's memory, read-only as tensors are.
 
@@ -89,7 +117,7 @@ class NumPyBackend(Backend):
 
 
 _CAPABILITIES = Capabilities(
-    dtypes=frozenset(ALL), broadcasting=True, scalars=True, host_memory=True, dlpack=True
+    dtypes=frozenset(ALL), broadcasting=True, scalars=True, host_memory=True, dlpack=True, placing=True
 )
 _DLPACK = frozenset(d.numpy for d in ALL if d.name != "bfloat16")
 

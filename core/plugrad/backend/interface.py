@@ -28,6 +28,7 @@ class Capabilities:
         host_memory: ``to_host`` shares memory instead of copying.
         dlpack: ``to_dlpack`` and ``from_dlpack`` work.
         copy: ``copy_from`` moves an array from another device of this backend without the host.
+        placing: ``place``, ``is_view`` and ``exclusive`` work, so that plans reuse memory.
     """
 
     dtypes: frozenset[DType]
@@ -36,6 +37,7 @@ class Capabilities:
     host_memory: bool = False
     dlpack: bool = False
     copy: bool = False
+    placing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +124,32 @@ class Backend(ABC):
         """An array over the memory of an object with ``__dlpack__`` (capability ``dlpack``)."""
         del exporter, device, copy
         raise DeviceError(f"backend {self.name!r} has no DLPack")
+
+    def place(self, block: Array | None, like: Array) -> Array | None:
+        """An array of the shape, dtype and memory layout of ``like`` (capability ``placing``).
+
+        Args:
+            block: uint8, one axis, at least as many bytes as ``like`` has: the array lies in its memory, from its
+                beginning; None allocates.
+            like: an array that a kernel gave.
+
+        Returns:
+            The array, its elements unspecified; None where the layout of ``like`` has gaps or overlaps.
+        """
+        del block, like
+        raise DeviceError(f"backend {self.name!r} cannot place arrays")
+
+    def is_view(self, array: Array, of: Array) -> bool:
+        """Whether ``array`` shares memory with ``of`` (capability ``placing``)."""
+        del array, of
+        raise DeviceError(f"backend {self.name!r} cannot tell views")
+
+    def exclusive(self, array: Array, references: int) -> bool:
+        """Whether nothing else reaches the memory of ``array``: then it may be written to (capability ``placing``).
+
+        Args:
+            array: the array.
+            references: how many references to the object the caller knows of, that of this call not counted.
+        """
+        del array, references
+        return False

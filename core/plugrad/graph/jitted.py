@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -91,6 +92,8 @@ class _Ready:
         self._modes = modes
         forward = graph.nodes[: capture.forward_nodes]
         self._split(forward)
+        self._read = {output for output, before in self._replaced().items() if before is not None}
+        self._assigned = {self._place[a.output]: a for a in capture.assignments if a.output is not None}
         shown = ", ".join(str(x.spec) if isinstance(x, TensorData) else repr(x)[:20] for x in leaves)
         self.described = f"({shown}): {len(self.plan.graph)} nodes"
 
@@ -109,13 +112,53 @@ class _Ready:
         self._first = len(first)
         early = [v for v in graph.inputs if v not in cotangents]
         self._inputs = {v.index: i for i, v in enumerate(early)}
-        self.plan = Plan(Graph.of(early, forward, [*first, *residuals]), self._backend, self._modes)
+        self.plan = Plan(
+            Graph.of(early, forward, [*first, *residuals], graph.constants),
+            self._backend,
+            self._modes,
+            self._replaced(),
+        )
         self.pull_plan: Plan | None = None
         if capture.followed and not capture.spent:
             outputs = [v for v in gradients if v is not None]
             self.pull_plan = Plan(
-                Graph.of([*residuals, *cotangents], backward, outputs), self._backend, self._modes
+                Graph.of([*residuals, *cotangents], backward, outputs, graph.constants),
+                self._backend,
+                self._modes,
             )
+
+    def _replaced(self) -> dict[int, int | None]:
+        """By the index of an output that is assigned, the input that is what it replaces."""
+        capture = self.capture
+        cells = {id(cell): self._inputs[index] for cell, index, _ in capture.cells}
+        read = {leaf for leaf, index in capture.grads if index is not None}
+        found: dict[int, int | None] = {}
+        for a in capture.assignments:
+            if a.output is not None and (a.leaf is None or a.leaf not in read):
+                found[self._place[a.output]] = None if a.cell is None else cells.get(id(a.cell))
+        return found
+
+    def _targets(self) -> list[Any]:
+        """Memory for what is assigned: that of what it replaces, where nothing else holds it, or new."""
+        plan, backend = self.plan, self._backend
+        found: list[Any] = []
+        for output in plan.targets:
+            a = self._assigned[output]
+            array, references = None, 2  # those of the tensor and of this name
+            if a.cell is not None:
+                array = a.cell._array
+                references += output in self._read  # an input of this run; an argument may be the same tensor
+            elif (
+                a.leaf is not None
+                and (grad := a.leaf.grad) is not None
+                and grad._key is a.leaf.spec
+                and sys.getrefcount(grad) == 3  # the leaf's, this name's, and that of the call
+            ):
+                array = grad._array
+            if array is not None and not backend.exclusive(array, references):
+                array = None
+            found.append(backend.place(None, plan.like(output)) if array is None else array)
+        return found
 
     def replay(self, leaves: Sequence[Any], fn: Callable[..., Any]) -> Any:
         """Run the plan on the arguments and on what the cells hold now; bind what it assigns."""
@@ -129,8 +172,7 @@ class _Ready:
         for leaf, place in capture.grads:
             if place is not None:
                 inputs[self._inputs[place]] = leaf.grad._array  # type: ignore[union-attr]
-        arrays = self.plan.run(inputs)
-        del inputs
+        arrays = self.plan.run(inputs, self._targets())
         for a in capture.assignments:
             array = None if a.output is None else arrays[self._place[a.output]]
             if a.cell is not None:

@@ -1,12 +1,17 @@
-"""`Plan`: a graph made ready to run on one device, as a straight line of kernel calls."""
+"""`Plan`: a graph made ready to run on one device, as a straight line of kernel calls.
+
+The first run asks every kernel for new memory, and learns from what comes which memory layout each result has. From the
+second on, results lie in blocks that are reused (`memory`), views of them are made once, and what a cell or a gradient is
+bound to is written over what it held, where nothing else holds that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plugrad.dispatch.lowering import with_modes
-from plugrad.graph.ir import Graph, Value
+from plugrad.graph.ir import Graph, Node, Value
+from plugrad.graph.memory import Layout, allocate, kernel_of, lay_out
 from plugrad.graph.passes.common import common_subexpressions
 from plugrad.graph.passes.dead_code import dead_code
 from plugrad.graph.passes.lowering import lower
@@ -15,78 +20,255 @@ if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
     from plugrad.dispatch.modes import Modes
 
+Line = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+"""From the arrays of the inputs, and those that outputs may be written into or None, the arrays of the outputs."""
+
 
 class Plan:
     """Runs a graph.
 
     Attributes:
         graph: what runs, after all passes.
-        run: from the arrays of the inputs, the arrays of the outputs.
-        source: the Python code of ``run``.
+        targets: the indices of the outputs that a run may be given memory for; known after the first run.
+        source: the Python code of the line that runs.
     """
 
-    def __init__(self, graph: Graph, backend: Backend, modes: Modes) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        backend: Backend,
+        modes: Modes,
+        replaced: Mapping[int, int | None] | None = None,
+    ) -> None:
+        """Make a plan.
+
+        Args:
+            graph: what is to be computed.
+            backend: of the device.
+            modes: the modes that kernels are chosen by.
+            replaced: by the index of an output that is bound to a cell or a gradient, the index of the input that
+                is what it held before, or None where that is not read.
+        """
         graph = dead_code(graph)
         graph = lower(graph, backend, modes)
         self.graph = common_subexpressions(graph)
-        self.run, self.source = _line(self.graph, backend, modes)
+        self._backend = backend
+        self._kernels = [kernel_of(n, backend, modes) for n in self.graph.nodes]
+        self._replaced = {o: None if i is None else self.graph.inputs[i] for o, i in (replaced or {}).items()}
+        self.targets: tuple[int, ...] = ()
+        self._layout: Layout | None = None
+        self._learned: dict[Value, Any] = {}
+        self._idle: list[Line] = []
+        self.source = ""
+        self._plain: Line | None = None
+
+    def run(self, inputs: Sequence[Any], targets: Sequence[Any] = ()) -> list[Any]:
+        """The arrays of the outputs.
+
+        Args:
+            inputs: the arrays of the inputs.
+            targets: for each of `targets`, an array to write the output into, which may be that of the input that
+                it replaces.
+        """
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = self._another()
+        outputs = line(inputs, targets)
+        # A line owns its memory, so that calls at the same time, or after an error, take another one.
+        if line != self._learn:
+            self._idle.append(line)
+        return outputs
+
+    def like(self, output: int) -> Any:
+        """An array like that of an output, for its target: one that is there to be told the layout of."""
+        return self._learned[self.graph.outputs[output]]
+
+    def _another(self) -> Line:
+        if not self._can_place():
+            if self._plain is None:
+                self._plain = _Writer(self, None).line()
+            return self._plain
+        if self._layout is None:
+            return self._learn
+        return _Writer(self, self._layout).line()
+
+    def _can_place(self) -> bool:
+        device = next((v.spec.device for n in self.graph.nodes for v in n.results), None)
+        return device is not None and self._backend.capabilities(device).placing
+
+    def _learn(self, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+        """The first run."""
+        del targets
+        results: Any = _Writer(self, None, tell=True).line()(inputs, ())
+        outputs: list[Any] = results[0]
+        everything: list[Any] = results[1]
+        values = [v for n in self.graph.nodes for v in n.results]
+        placed: dict[Value, int] = {}
+        for value, array in zip(values, everything, strict=True):
+            if value.spec.size and value.spec.shape and self._backend.place(None, array) is not None:
+                placed[value] = value.spec.nbytes
+                self._learned[value] = array
+        arrays = dict(zip(values, everything, strict=True))
+        arrays.update(zip(self.graph.inputs, inputs, strict=True))
+        views = {n for n in self.graph.nodes if self._may_view(n, arrays)}
+        layout = lay_out(self.graph, self._kernels, views, placed, self._replaced)
+        self.targets = tuple(layout.targets.values())
+        kept = {*layout.block_of, *layout.targets}
+        # Only the layouts are kept, in memory that nobody reads.
+        self._learned = {v: self._backend.place(None, self._learned[v]) for v in kept}
+        self._layout = layout
+        return outputs
+
+    def _may_view(self, node: Node, arrays: Mapping[Value, Any]) -> bool:
+        """Whether a node may give a view: what the op says; of a rule, all of which may, what its kernel did."""
+        if node.op.owner is None or not node.op.may_alias:
+            return node.op.may_alias
+        reads = [arrays[v] for v in node.reads() if v in arrays]
+        return any(self._backend.is_view(arrays[v], a) for v in node.results for a in reads)
 
 
-def _line(graph: Graph, backend: Backend, modes: Modes) -> tuple[Callable[[Sequence[Any]], list[Any]], str]:
-    """The code that calls the kernels in order, and lets go of each array after its last reader."""
-    last: dict[Value, int] = {}
-    for i, node in enumerate(graph.nodes):
-        for value in node.reads():
-            last[value] = i
-    kept = set(graph.outputs)
-    names = {v: f"x{i}" for i, v in enumerate(graph.inputs)}
-    scope: dict[str, Any] = {}
-    for i, (value, array) in enumerate(graph.constants.items()):
-        names[value], scope[f"c{i}"] = f"c{i}", array
-    lines = ["def run(inputs):"]
-    if graph.inputs:
-        lines.append(f"  {''.join(f'x{i}, ' for i in range(len(graph.inputs)))}= inputs")
-    for i, node in enumerate(graph.nodes):
-        found = backend.kernels.find(node.op, node.specs(), with_modes(node.attributes, modes))
-        assert found is not None
-        scope[f"k{i}"] = found.function
+class _Writer:
+    """Writes the code of a line, and binds it to memory of its own."""
+
+    def __init__(self, plan: Plan, layout: Layout | None, *, tell: bool = False) -> None:
+        self._graph = plan.graph
+        self._kernels = plan._kernels
+        self._backend = plan._backend
+        self._layout = layout
+        self._tell = tell
+        self._plan = plan
+        self._scope: dict[str, Any] = {}
+        self._names: dict[Value, str] = {}
+        self._fixed: dict[Value, Any] = {}
+
+    def line(self) -> Line:
+        """The function that runs."""
+        graph, layout, scope, names = self._graph, self._layout, self._scope, self._names
+        for i, (value, array) in enumerate(graph.constants.items()):
+            names[value] = f"c{i}"
+            scope[f"c{i}"] = self._fixed[value] = array
+        for i, value in enumerate(graph.inputs):
+            names[value] = f"x{i}"
+        if layout is not None:
+            self._place(layout)
+        lines = ["def run(inputs, targets):"]
+        if graph.inputs:
+            lines.append(f"  {''.join(f'x{i}, ' for i in range(len(graph.inputs)))}= inputs")
+        targets = {} if layout is None else {v: i for i, v in enumerate(layout.targets)}
+        if targets:
+            lines.append(f"  {''.join(f't{i}, ' for i in range(len(targets)))}= targets")
+        body, everything = self._calls(targets)
+        lines += body
+        outputs = f"[{', '.join(names[v] for v in graph.outputs)}]"
+        lines.append(
+            f"  return {outputs}, [{', '.join(everything)}]" if self._tell else f"  return {outputs}"
+        )
+        source = "\n".join(lines)
+        if not self._tell:
+            self._plan.source = source
+        exec(compile(source, "<plan>", "exec"), scope)
+        run: Line = scope["run"]
+        return run
+
+    def _place(self, layout: Layout) -> None:
+        """Give every value of a block its array there."""
+        values = list(layout.block_of)
+        if not values:
+            return
+        blocks = allocate(layout, self._backend, values[0].spec)
+        for i, value in enumerate(values):
+            array = self._backend.place(blocks[layout.block_of[value]], self._plan._learned[value])
+            self._scope[f"b{i}"] = self._fixed[value] = array
+            self._names[value] = f"b{i}"
+
+    def _calls(self, targets: Mapping[Value, int]) -> tuple[list[str], list[str]]:
+        """The calls in order, each array let go of after its last reader; and the names of all results."""
+        graph, names, fixed = self._graph, self._names, self._fixed
+        last: dict[Value, int] = {}
+        for i, node in enumerate(graph.nodes):
+            for value in node.reads():
+                last[value] = i
+        kept = {*graph.outputs, *graph.constants}
+        lines: list[str] = []
+        everything: list[str] = []
+        for i, (node, kernel) in enumerate(zip(graph.nodes, self._kernels, strict=True)):
+            self._scope[f"k{i}"] = kernel.function
+            if self._view(i, node):
+                continue
+            arguments = self._arguments(i, node)
+            into = [self._into(v, targets) for v in node.results]
+            if into and all(into) and len(into) == len(_flat(node.form)):
+                several = isinstance(node.form, (tuple, list))
+                arguments.append(f"into=({', '.join(into)},)" if several else f"into={into[0]}")
+                names.update(zip(node.results, into, strict=True))
+                lines.append(f"  k{i}({', '.join(arguments)})")
+            else:
+                for j, value in enumerate(node.results):
+                    names[value] = f"v{i}_{j}"
+                    fixed.pop(value, None)
+                lines.append(f"  {_form(node.form, names)} = k{i}({', '.join(arguments)})")
+            everything += [names[v] for v in node.results]
+            if not self._tell:
+                dead = [v for v in dict.fromkeys(node.reads()) if last[v] == i]
+                dead += [v for v in node.results if v not in last]
+                gone = [names[v] for v in dead if v not in kept and v not in fixed and v not in targets]
+                if gone:
+                    lines.append(f"  {' = '.join(gone)} = None")
+        return lines, everything
+
+    def _into(self, value: Value, targets: Mapping[Value, int]) -> str:
+        """The name of the memory that a result is written into, or the empty string."""
+        if value in self._fixed:
+            return self._names[value]
+        return f"t{targets[value]}" if value in targets else ""
+
+    def _arguments(self, i: int, node: Any) -> list[str]:
         arguments = []
         for j, operand in enumerate(node.operands):
-            if isinstance(operand, (Value, tuple)) or operand is None:
-                arguments.append(_argument(operand, names))
+            if isinstance(operand, Value):
+                arguments.append(self._names[operand])
+            elif isinstance(operand, tuple):
+                arguments.append(f"[{', '.join(self._names[v] for v in operand)}]")
             else:
-                scope[f"s{i}_{j}"] = operand
+                self._scope[f"s{i}_{j}"] = operand
                 arguments.append(f"s{i}_{j}")
         for key, value in node.attributes.items():
-            scope[f"a{i}_{key}"] = value
+            self._scope[f"a{i}_{key}"] = value
             arguments.append(f"{key}=a{i}_{key}")
-        for j, value in enumerate(node.results):
-            names[value] = f"v{i}_{j}"
-        form = _form(node.form, names)
-        lines.append(f"  {form} = k{i}({', '.join(arguments)})")
-        dead = [
-            v
-            for v in dict.fromkeys(node.reads())
-            if last[v] == i and v not in kept and v not in graph.constants
+        return arguments
+
+    def _view(self, i: int, node: Any) -> bool:
+        """Make a view of fixed memory once, here, where the node gives one."""
+        if not node.op.may_alias or len(node.results) != 1 or self._layout is None:
+            return False
+        reads = list(node.reads())
+        if not reads or not all(v in self._fixed for v in reads):
+            return False
+        given = [
+            [self._fixed[v] for v in o]
+            if isinstance(o, tuple)
+            else self._fixed[o]
+            if isinstance(o, Value)
+            else o
+            for o in node.operands
         ]
-        dead += [v for v in node.results if v not in last and v not in kept]
-        if dead:
-            lines.append(f"  {' = '.join(names[v] for v in dead)} = None")
-    lines.append(f"  return [{', '.join(names[v] for v in graph.outputs)}]")
-    source = "\n".join(lines)
-    exec(compile(source, "<plan>", "exec"), scope)
-    return scope["run"], source
+        array = self._kernels[i].function(*given, **node.attributes)
+        if not any(self._backend.is_view(array, self._fixed[v]) for v in reads):
+            return False
+        value = node.results[0]
+        self._scope[f"w{i}"] = self._fixed[value] = array
+        self._names[value] = f"w{i}"
+        return True
 
 
-def _argument(operand: Any, names: dict[Value, str]) -> str:
-    if isinstance(operand, Value):
-        return names[operand]
-    if isinstance(operand, tuple):
-        return f"[{', '.join(names[v] for v in operand)}]"
-    return "None"
+def _flat(form: Any) -> list[Any]:
+    if isinstance(form, (tuple, list)):
+        return [v for part in form for v in _flat(part)]
+    return [form]
 
 
-def _form(form: Any, names: dict[Value, str]) -> str:
+def _form(form: Any, names: Mapping[Value, str]) -> str:
     if isinstance(form, (tuple, list)):
         return f"({''.join(_form(part, names) + ', ' for part in form)})" if form else "_"
     return "_" if form is None else names[form]
