@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -202,9 +203,76 @@ def _target(
     return _Probabilities(scores, target, weight, smoothing)
 
 
-@table(ops.cross_entropy)
+_FEW: Final = 32768
+"""Scores that are worth no blocks: what finds these costs more than the arithmetic."""
+
+
+def _few_labels(specs: Any, attributes: Any) -> bool:
+    """Whether the call is the plain one: rows of few scores, a label each, all of one weight."""
+    x, target, weight = specs[:3] if len(specs) == 3 else specs[1:4]
+    return (
+        weight is None
+        and len(x.shape) == 2
+        and 0 < math.prod(x.shape) <= _FEW
+        and x.dtype.itemsize >= 4
+        and target.dtype.name == "int64"
+        and not attributes.label_smoothing
+        and attributes.reduction != "none"
+        and not 0 <= attributes.ignore_index < x.shape[1]
+    )
+
+
+@functools.cache
+def _numbers(n: int) -> Array:
+    return np.arange(n)
+
+
+def _are_classes(target: Array, classes: int) -> bool:
+    """Whether every label is a class: as unsigned numbers, negative ones are large."""
+    return bool(np.maximum.reduce(target.view(np.uint64)) < classes)
+
+
+@table(ops.cross_entropy, when=_few_labels)
 @silent
 def _(
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    residuals: bool,
+    into: Any = None,
+) -> Any:
+    rows, classes = input.shape
+    total = np.nan
+    if _are_classes(target, classes):
+        top = np.maximum.reduce(input, axis=1, keepdims=True)
+        shifted = np.subtract(input, top)
+        normalizer = np.log(np.add.reduce(np.exp(shifted, shifted), axis=1))
+        np.add(normalizer, top[:, 0], normalizer)
+        total = np.add.reduce(np.subtract(normalizer, input[_numbers(rows), target]), dtype=np.float64)
+    if not math.isfinite(total):
+        # Infinities, NaN, or labels that are none: all of that is looked at there.
+        return _any_loss(
+            input,
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            residuals=residuals,
+            into=into,
+        )
+    where = slots(into, 2)
+    out = given(np.asarray(total / rows if reduction == "mean" else total, input.dtype), where[0])
+    return (out, given(normalizer, where[1])) if residuals else out
+
+
+@table(ops.cross_entropy)
+@silent
+def _any_loss(
     input: Array,
     target: Array,
     weight: Array | None,
@@ -248,9 +316,44 @@ def _(
     return (out, given(normalizers.reshape(scores.rows), where[1])) if residuals else out
 
 
-@table(ops.cross_entropy.vjp_for("input"))
+@table(ops.cross_entropy.vjp_for("input"), when=_few_labels)
 @silent
 def _(
+    ct: Array,
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    normalizer: Array,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    into: Array | None = None,
+) -> Array:
+    rows, classes = input.shape
+    if not _are_classes(target, classes):
+        return _any_slope(
+            ct,
+            input,
+            target,
+            weight,
+            normalizer,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            into=into,
+        )
+    each = input.dtype.type(ct / rows if reduction == "mean" else ct)
+    shares = np.subtract(input, normalizer[:, None], into)
+    np.exp(shares, shares)
+    np.multiply(shares, each, shares)
+    shares[_numbers(rows), target] -= each
+    return shares
+
+
+@table(ops.cross_entropy.vjp_for("input"))
+@silent
+def _any_slope(
     ct: Array,
     input: Array,
     target: Array,

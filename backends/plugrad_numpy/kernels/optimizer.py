@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,11 @@ def _gradient(grad: Array, param: Array, weight_decay: float, scratch: Array) ->
 def _run(function: Any, operands: tuple[Array, ...], results: list[Array], scratch: int) -> None:
     """Run ``function(operands, results, scratch)`` on the chunks of flat views of everything."""
     dtype = operands[0].dtype
+    if results[0].size <= CHUNK and all(a.flags.c_contiguous for a in (*operands, *results)):
+        # One chunk, as it is: what follows costs more than the arithmetic of a small parameter.
+        shape = results[0].shape
+        function(operands, results, [np.empty(shape, dtype) for _ in range(scratch)])
+        return
     flats = [_flat(a) for a in operands]
     outs = [r.reshape(-1) if r.flags.c_contiguous else np.empty(r.size, dtype) for r in results]
     spare = [np.empty(min(CHUNK, outs[0].size), dtype) for _ in range(scratch)]
@@ -67,7 +72,7 @@ def _(param: Array, grad: Array, lr: Array, *, weight_decay: float, into: Array 
     rate = float(lr)
     results = _results(param, into, 1)
 
-    def update(given: list[Array], out: list[Array], scratch: list[Array]) -> None:
+    def update(given: Sequence[Array], out: Sequence[Array], scratch: Sequence[Array]) -> None:
         p, g = given
         np.multiply(_gradient(g, p, weight_decay, scratch[0]), rate, out=scratch[0])
         np.subtract(p, scratch[0], out=out[0])
@@ -94,7 +99,7 @@ def _(
     share = 1.0 if float(step) == 1 else 1.0 - dampening
     results = _results(param, into, 2)
 
-    def update(given: list[Array], out: list[Array], scratch: list[Array]) -> None:
+    def update(given: Sequence[Array], out: Sequence[Array], scratch: Sequence[Array]) -> None:
         (p, g, v), (p_new, v_new), (s, t) = given, out, scratch
         g = _gradient(g, p, weight_decay, s)
         np.multiply(v, momentum, out=v_new)
@@ -138,26 +143,27 @@ def _(
     keep = 1 - rate * weight_decay if decoupled else 1.0
     results = _results(param, into, 3)
 
-    def update(given: list[Array], out: list[Array], scratch: list[Array]) -> None:
+    # size * m / (root * sqrt(v) + eps), with root taken out of the denominator.
+    size, eps = size / root, eps / root
+    rest1, rest2 = 1 - beta1, 1 - beta2
+
+    def update(given: Sequence[Array], out: Sequence[Array], scratch: Sequence[Array]) -> None:
         (p, g, m, v), (p_new, m_new, v_new), (s, t) = given, out, scratch
         g = _gradient(g, p, decay, s)
-        np.multiply(m, beta1, out=m_new)
-        np.multiply(g, 1 - beta1, out=t)
-        m_new += t
-        np.multiply(g, g, out=t)
-        t *= 1 - beta2
-        np.multiply(v, beta2, out=v_new)
-        v_new += t
-        np.sqrt(v_new, out=t)
-        t *= root
-        t += eps
-        np.divide(m_new, t, out=t)
-        t *= size
-        if keep == 1:
-            np.subtract(p, t, out=p_new)
-        else:
-            np.multiply(p, keep, out=p_new)
-            p_new -= t
+        np.multiply(m, beta1, m_new)
+        np.multiply(g, rest1, t)
+        np.add(m_new, t, m_new)
+        np.multiply(g, g, t)
+        np.multiply(t, rest2, t)
+        np.multiply(v, beta2, v_new)
+        np.add(v_new, t, v_new)
+        np.sqrt(v_new, t)
+        np.add(t, eps, t)
+        np.divide(m_new, t, t)
+        np.multiply(t, size, t)
+        if keep != 1:
+            p = np.multiply(p, keep, p_new)
+        np.subtract(p, t, p_new)
 
     _run(update, (param, grad, mean, square), results, 2)
     return tuple(results)
