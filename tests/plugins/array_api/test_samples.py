@@ -43,7 +43,7 @@ def gradients(op: Op[..., Any], sample: Sample, device: str) -> list[np.ndarray]
     outs = [o for o in flat(sample.apply(op, args)) if o.requires_grad]
     rng = np.random.default_rng(3)
     for i, out in enumerate(outs):
-        ct = pg.asarray(rng.standard_normal(out.shape), device=device)
+        ct = pg.asarray(rng.standard_normal(out.shape), dtype=out.dtype, device=device)
         out.backward(ct, retain_graph=i + 1 < len(outs))
     return [t.grad.numpy() for t in flat(args) if t.requires_grad and t.grad is not None]
 
