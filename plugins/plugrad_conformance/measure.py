@@ -95,7 +95,6 @@ def _compare_floating(what: str, got: Host, wanted: Wanted, dtype: DType, bound:
         allowed, unit = _allowed(value, wanted, dtype, bound, finite)
         tiny = float(ml_dtypes.finfo(dtype.numpy).smallest_normal)  # type: ignore[no-untyped-call]
         error = np.where((np.abs(value) < tiny) & (np.abs(got) < tiny), 0.0, error)
-        # Near the largest number a result within its error may round to an infinity.
         relevant = finite & checked
         shown = np.where(relevant, error / unit, 0.0)
         worst.meet(float(np.max(shown)), "ULP" if isinstance(bound, Ulp) else "bound")
