@@ -12,6 +12,7 @@ from rich.text import Text
 from plugrad.backend import PluginEntry, State, extensions, load_hooks
 from plugrad.backend.loading import failure_of
 from plugrad.cli.devices import devices_command
+from plugrad.cli.graph import graph_command
 from plugrad.cli.new_backend import new_backend_command
 from plugrad.cli.ops import ops_command
 from plugrad.cli.train import train_command
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("devices")(devices_command)
+app.command("graph")(graph_command)
 app.command("new-backend")(new_backend_command)
 app.command("ops")(ops_command)
 app.command("train")(train_command)
