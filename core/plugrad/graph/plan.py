@@ -58,6 +58,7 @@ class Plan:
         self.targets: tuple[int, ...] = ()
         self._layout: Layout | None = None
         self._learned: dict[Value, Any] = {}
+        self._views: set[Node] = set()
         self._idle: list[Line] = []
         self.source = ""
         self._plain: Line | None = None
@@ -113,6 +114,7 @@ class Plan:
         arrays.update(zip(self.graph.inputs, inputs, strict=True))
         views = {n for n in self.graph.nodes if self._may_view(n, arrays)}
         layout = lay_out(self.graph, self._kernels, views, placed, self._replaced)
+        self._views = views
         self.targets = tuple(layout.targets.values())
         kept = {*layout.block_of, *layout.targets}
         # Only the layouts are kept, in memory that nobody reads.
@@ -240,7 +242,8 @@ class _Writer:
 
     def _view(self, i: int, node: Any) -> bool:
         """Make a view of fixed memory once, here, where the node gives one."""
-        if not node.op.may_alias or len(node.results) != 1 or self._layout is None:
+        # Fixed memory has no values yet: a kernel that is asked here must not look at them, as those of views do not.
+        if node not in self._plan._views or len(node.results) != 1 or self._layout is None:
             return False
         reads = list(node.reads())
         if not reads or not all(v in self._fixed for v in reads):
