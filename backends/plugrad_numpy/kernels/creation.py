@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from plugrad import ops
+from plugrad.dtypes import int64
 from plugrad.ops.ranges import range_length
 from plugrad_numpy.kernels._precision import given
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
 
 Array = Any
+
+_FEW: Final = 2048
+"""Numbers that are counted in int64: NumPy's quickest start. Of more, int32 casts two to three times as fast."""
 
 
 @table(ops.full)
@@ -32,7 +36,8 @@ def _(
 @table(ops.iota)
 def _(*, length: int, dtype: Any, device: Any, into: Array | None = None) -> Array:
     del device
-    return given(np.arange(length).astype(dtype.numpy, copy=False), into)
+    whole = np.int32 if _FEW < length <= 1 << 31 and dtype is not int64 else np.int64
+    return given(np.arange(length, dtype=whole).astype(dtype.numpy, copy=False), into)
 
 
 @table(ops.arange)
