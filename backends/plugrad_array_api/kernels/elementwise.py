@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from plugrad import ops
+from plugrad.dispatch.op import Op
 from plugrad_array_api.kernels._library import Array, Library
 from plugrad_array_api.kernels._table import Kernels
 
@@ -24,12 +26,16 @@ _SAME: Final = (
 _ROUNDING: Final = ("floor", "ceil", "trunc", "round")
 
 
+def functions(library: Library) -> dict[Op[..., Any], Callable[..., Array]]:
+    """The ops that are one function of the standard, each with the library's."""
+    named = {getattr(ops, name): name for name in _SAME}
+    return {op: library.function(n) for op, n in named.items() if op.primitive or library.offers(n)}
+
+
 def add(kernels: Kernels, library: Library) -> None:
     """Register the kernels of this family."""
-    for name in _SAME:
-        op = getattr(ops, name)
-        if op.primitive or library.offers(name):
-            kernels.add(library.function(name), op)
+    for op, function in functions(library).items():
+        kernels.add(function, op)
     for name in _ROUNDING:
         kernels.add(_rounding(library, library.function(name)), getattr(ops, name))
 

@@ -1,4 +1,7 @@
-"""Kernels that move elements."""
+"""Kernels that move elements.
+
+Those that need no function of the library stand by themselves: any array of the standard will do.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,34 @@ Shape = tuple[int, ...]
 Bounds = tuple[tuple[int, int, int], ...]
 
 
-def _key(bounds: Bounds) -> Any:
+def key(bounds: Bounds) -> Any:
     """What indexes the part within ``bounds``, as the standard has it: a slice for each axis."""
-    return tuple(slice(a, None if b < 0 else b, c) for a, b, c in bounds) or ...
+    return tuple([slice(a, None if b < 0 else b, c) for a, b, c in bounds]) or ...
+
+
+def _written(result: Array, into: Array) -> Array:
+    into[...] = result
+    return into
+
+
+def strided_slice(x: Array, *, bounds: Bounds, into: Array | None = None) -> Array:
+    """The kernel of the op of this name."""
+    result = x[key(bounds)]
+    return result if into is None else _written(result, into)
+
+
+def select(x: Array, *, index: int, axis: int, into: Array | None = None) -> Array:
+    """The kernel of the op of this name."""
+    result = x[index, ...] if axis == 0 else x[(slice(None),) * axis + (index, ...)]
+    return result if into is None else _written(result, into)
 
 
 def add(kernels: Kernels, library: Library) -> None:
     """Register the kernels of this family."""
     xp = library.xp
+    # They do no arithmetic that could warn, and write to ``into`` themselves.
+    kernels.table(ops.strided_slice)(strided_slice)
+    kernels.table(ops.select)(select)
 
     @kernels(ops.reshape)
     def _(x: Array, *, shape: Shape, copy: bool | None) -> Array:
@@ -47,22 +70,14 @@ def add(kernels: Kernels, library: Library) -> None:
     def _(arrays: list[Array], *, axis: int) -> Array:
         return xp.concat(arrays, axis=axis)
 
-    @kernels(ops.strided_slice)
-    def _(x: Array, *, bounds: Bounds) -> Array:
-        return x[_key(bounds)]
-
     @kernels(ops.scatter_slice)
     def _(x: Array, *, shape: Shape, bounds: Bounds) -> Array:
         out = library.zeros(shape, x)
-        out[_key(bounds)] = x
+        out[key(bounds)] = x
         return out
 
     @kernels(ops.update_slice)
     def _(x: Array, value: Array, *, bounds: Bounds) -> Array:
         out = library.copied(x)
-        out[_key(bounds)] = value
+        out[key(bounds)] = value
         return out
-
-    @kernels(ops.select)
-    def _(x: Array, *, index: int, axis: int) -> Array:
-        return x[(slice(None),) * axis + (index,) + (slice(None),) * (x.ndim - axis - 1)]

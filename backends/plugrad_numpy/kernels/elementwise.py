@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from plugrad import ops
 from plugrad.dtypes import bfloat16, float16
+from plugrad_array_api.kernels._library import Library
+from plugrad_array_api.kernels.elementwise import functions
 from plugrad_numpy.kernels._fused import blockwise, fused, in_float32, large
 from plugrad_numpy.kernels._masks import keep
 from plugrad_numpy.kernels._precision import given, typed
-from plugrad_numpy.kernels._silent import again, run, silent
+from plugrad_numpy.kernels._silent import again, quietly, run, silent
 from plugrad_numpy.kernels._table import table
 
 Array = Any
@@ -57,6 +59,22 @@ def binary(op: Any, ufunc: Ufunc, *, names: Sequence[str] = ("x1", "x2")) -> Non
             return run(ufunc, x1, x2, into)
         except RuntimeError as error:
             return again(error, ufunc, x1, x2, into)
+
+
+def test(op: Any, ufunc: Ufunc) -> None:
+    """Register ``ufunc``, a test of each element of one float operand.
+
+    Those of NumPy (2.4.6) write wrong results where elements of ``into`` are not side by side in the inner loop.
+    """
+
+    @table(op, inplace=("x",))
+    def _(x: Array, *, into: Array | None = None) -> Array:
+        if into is not None and not (x.flags.c_contiguous and into.flags.c_contiguous):
+            return given(quietly(ufunc, x), into)
+        try:
+            return run(ufunc, x, into)
+        except RuntimeError as error:
+            return again(error, ufunc, x, into)
 
 
 def by_float32(op: Any, ufunc: Ufunc) -> None:
@@ -105,97 +123,54 @@ def _(x1: Any, x2: Any, *, into: Array | None = None) -> Array:
     return given(np.where(np.equal(x1, x2), typed(x2, np.dtype(np.float16)), np.nextafter(x1, x2)), into)
 
 
-for _op, _ufunc in (
-    (ops.exp, np.exp),
-    (ops.expm1, np.expm1),
-    (ops.log, np.log),
-    (ops.log1p, np.log1p),
-    (ops.log2, np.log2),
-    (ops.log10, np.log10),
-    (ops.sin, np.sin),
-    (ops.cos, np.cos),
-    (ops.tan, np.tan),
-    (ops.asin, np.arcsin),
-    (ops.acos, np.arccos),
-    (ops.atan, np.arctan),
-    (ops.sinh, np.sinh),
-    (ops.cosh, np.cosh),
-    (ops.tanh, np.tanh),
-    (ops.asinh, np.arcsinh),
-    (ops.acosh, np.arccosh),
-    (ops.atanh, np.arctanh),
-):
-    threaded(_op, _ufunc)
-    unary(_op, _ufunc)
-
-for _op, _ufunc in (
-    (ops.negative, np.negative),
-    (ops.abs, np.abs),
-    (ops.square, np.square),
-    (ops.reciprocal, np.reciprocal),
-    (ops.sqrt, np.sqrt),
-    (ops.floor, np.floor),
-    (ops.ceil, np.ceil),
-    (ops.trunc, np.trunc),
-    (ops.round, np.rint),
-):
-    by_float32(_op, _ufunc)
-    unary(_op, _ufunc)
-
-for _op, _ufunc in (
-    (ops.isnan, np.isnan),
-    (ops.isinf, np.isinf),
-    (ops.isfinite, np.isfinite),
-    (ops.signbit, np.signbit),
-    (ops.bitwise_invert, np.invert),
-    (ops.logical_not, np.invert),
-):
-    unary(_op, _ufunc)
-
-for _op, _ufunc in (
-    (ops.atan2, np.arctan2),
-    (ops.hypot, np.hypot),
-    (ops.floor_divide, np.floor_divide),
-    (ops.remainder, np.remainder),
-):
-    threaded(_op, _ufunc)
-    binary(_op, _ufunc)
-
-for _op, _ufunc in (
-    (ops.add, np.add),
-    (ops.subtract, np.subtract),
-    (ops.multiply, np.multiply),
-    (ops.divide, np.divide),
-    (ops.maximum, _maximum),
-    (ops.minimum, _minimum),
-    (ops.copysign, np.copysign),
-):
-    by_float32(_op, _ufunc)
-    binary(_op, _ufunc)
-
-for _op, _ufunc in (
-    (ops.equal, np.equal),
-    (ops.not_equal, np.not_equal),
-    (ops.less, np.less),
-    (ops.less_equal, np.less_equal),
-    (ops.greater, np.greater),
-    (ops.greater_equal, np.greater_equal),
-    (ops.bitwise_and, np.bitwise_and),
-    (ops.bitwise_or, np.bitwise_or),
-    (ops.bitwise_xor, np.bitwise_xor),
-    (ops.logical_and, np.bitwise_and),
-    (ops.logical_or, np.bitwise_or),
-    (ops.logical_xor, np.bitwise_xor),
-    (ops.bitwise_left_shift, np.left_shift),
-    (ops.bitwise_right_shift, np.right_shift),
-    (ops.nextafter, np.nextafter),
-):
-    binary(_op, _ufunc)
-
+_THREADED: Final = frozenset(
+    (
+        *(ops.exp, ops.expm1, ops.log, ops.log1p, ops.log2, ops.log10, ops.logaddexp),
+        *(ops.sin, ops.cos, ops.tan, ops.asin, ops.acos, ops.atan, ops.atan2, ops.hypot),
+        *(ops.sinh, ops.cosh, ops.tanh, ops.asinh, ops.acosh, ops.atanh),
+        *(ops.floor_divide, ops.remainder),
+    )
+)
+_BY_FLOAT32: Final = frozenset(
+    (
+        *(ops.abs, ops.negative, ops.square, ops.reciprocal, ops.sqrt, ops.copysign),
+        *(ops.add, ops.subtract, ops.multiply, ops.divide, ops.maximum, ops.minimum),
+        *(ops.floor, ops.ceil, ops.trunc, ops.round),
+    )
+)
+_TESTS: Final = frozenset((ops.isnan, ops.isinf, ops.isfinite, ops.signbit))
+_UFUNCS: Final[dict[Any, Ufunc]] = {
+    # Whose names and meanings are the standard's, by which the kernels of all such libraries are stated.
+    **functions(Library(np, None, (None,))),
+    # Whose meaning for integers the standard leaves open, and NumPy has as plugrad has it.
+    ops.floor_divide: np.floor_divide,
+    ops.remainder: np.remainder,
+    ops.bitwise_left_shift: np.left_shift,
+    ops.bitwise_right_shift: np.right_shift,
+    ops.floor: np.floor,
+    ops.ceil: np.ceil,
+    ops.trunc: np.trunc,
+    ops.round: np.rint,
+    # Whose shared kernels do more, for the sake of other libraries or by another way to write to ``into``.
+    ops.nextafter: np.nextafter,
+    ops.maximum: _maximum,
+    ops.minimum: _minimum,
+    # Where the standard of NumPy's version may not have it yet.
+    ops.reciprocal: np.reciprocal,
+}
 
 # The sign of -0 is 0; that of ml_dtypes is -0.
 table(ops.sign, when=_of_bfloat16)(in_float32(np.sign))
-unary(ops.sign, np.sign)
+
+for _op, _ufunc in _UFUNCS.items():
+    if _op in _THREADED:
+        threaded(_op, _ufunc)
+    elif _op in _BY_FLOAT32:
+        by_float32(_op, _ufunc)
+    if _op in _TESTS:
+        test(_op, _ufunc)
+    else:
+        (unary if len(_op.operands) == 1 else binary)(_op, _ufunc)
 
 
 @fused(ops.rsqrt, inplace=("x",))

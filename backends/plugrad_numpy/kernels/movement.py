@@ -9,11 +9,10 @@ import numpy as np
 
 from plugrad import ops
 from plugrad.errors import ArgumentError
+from plugrad_array_api.kernels.movement import Bounds, key, select, strided_slice
 from plugrad_numpy.kernels._table import table
 
 Array = Any
-Bounds = tuple[tuple[int, int, int], ...]
-
 
 _SMALL: Final = 8192
 """Elements that are copied faster than NumPy makes a broadcast view, which takes it 2 us."""
@@ -55,14 +54,8 @@ def _(x: Array, *, shape: tuple[int, ...], into: Array | None = None) -> Array:
     return into
 
 
-def _slices(bounds: Bounds) -> tuple[slice, ...]:
-    return tuple([slice(a, None if b < 0 else b, c) for a, b, c in bounds])
-
-
-@table(ops.strided_slice)
-def _(x: Array, *, bounds: Bounds, into: Array | None = None) -> Array:
-    result = x[_slices(bounds)]
-    return result if into is None else _given(result, into)
+table(ops.strided_slice)(strided_slice)
+table(ops.select)(select)
 
 
 @table(ops.scatter_slice)
@@ -71,14 +64,8 @@ def _(x: Array, *, shape: tuple[int, ...], bounds: Bounds, into: Array | None = 
         into = np.zeros(shape, x.dtype)
     else:
         into[...] = 0
-    into[_slices(bounds)] = x
+    into[key(bounds)] = x
     return into
-
-
-@table(ops.select)
-def _(x: Array, *, index: int, axis: int, into: Array | None = None) -> Array:
-    result = x[index] if axis == 0 else x[(slice(None),) * axis + (index,)]
-    return result if into is None else _given(result, into)
 
 
 @table(ops.select.vjp)
@@ -106,5 +93,5 @@ def _copied(x: Array, into: Array | None) -> Array:
 @table(ops.update_slice, inplace=("x",))
 def _(x: Array, value: Array, *, bounds: Bounds, into: Array | None = None) -> Array:
     out = _copied(x, into)
-    out[_slices(bounds)] = value
+    out[key(bounds)] = value
     return out

@@ -15,7 +15,6 @@ from plugrad_numpy.kernels._masks import keep
 from plugrad_numpy.kernels._precision import given
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels.elementwise import binary, threaded
 
 Array = Any
 
@@ -114,10 +113,6 @@ def _(ct: Array, x: Array, out: Array, *, axis: tuple[int, ...], into: Array | N
     )
     back = np.transpose(result.reshape([x.shape[a] for a in order]), np.argsort(order))
     return given(back, into)
-
-
-threaded(ops.logaddexp, np.logaddexp)
-binary(ops.logaddexp, np.logaddexp)
 
 
 def _share(ct: Array, mine: Any, other: Any, into: Array | None) -> Array:
