@@ -92,11 +92,11 @@ class Subject:
         self.count = len(self.backend.devices())
         there = {d.name for d in self.capabilities.dtypes} | ({"devices"} if self.count > 1 else set())
         self.lacks = frozenset(FEATURES) - there
-        WATCH.device = self.device
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """A block in which the device is the current one, what runs on it is counted, and the fallback is off."""
+        WATCH.device = self.device
         with use_device(self.device), changed(observer=WATCH, fallback=None):
             yield
 
