@@ -8,13 +8,13 @@ bound to is written over what it held, where nothing else holds that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from plugrad.graph.ir import Graph, Node, Value
-from plugrad.graph.memory import Layout, allocate, kernel_of, lay_out
-from plugrad.graph.passes.common import common_subexpressions
-from plugrad.graph.passes.dead_code import dead_code
-from plugrad.graph.passes.lowering import lower
+from plugrad.graph.memory import Layout, allocate, kernel_of, lay_out, roots_of
+from plugrad.graph.passes import Context, run_passes
 
 if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
@@ -49,9 +49,7 @@ class Plan:
             replaced: by the index of an output that is bound to a cell or a gradient, the index of the input that
                 is what it held before, or None where that is not read.
         """
-        graph = dead_code(graph)
-        graph = lower(graph, backend, modes)
-        self.graph = common_subexpressions(graph)
+        self.graph = run_passes(graph, Context(backend, modes))
         self._backend = backend
         self._kernels = [kernel_of(n, backend, modes) for n in self.graph.nodes]
         self._replaced = {o: None if i is None else self.graph.inputs[i] for o, i in (replaced or {}).items()}
@@ -80,6 +78,54 @@ class Plan:
         if line != self._learn:
             self._idle.append(line)
         return outputs
+
+    def timed(self, inputs: Sequence[Any], targets: Sequence[Any] = ()) -> tuple[list[Any], list[float]]:
+        """As `run`, on a line of its own, with the seconds of each node; those of one that costs nothing are 0.
+
+        The device finishes each node before the next one begins.
+        """
+        device = next(v.spec.device for n in self.graph.nodes for v in n.results)
+        marks: list[tuple[int, float]] = []
+
+        def mark(index: int) -> None:
+            self._backend.synchronize(device)
+            marks.append((index, perf_counter()))
+
+        line = _Writer(self, self._layout, mark=mark).line()
+        outputs = line(inputs, targets)
+        seconds = [0.0] * len(self.graph.nodes)
+        for (_, before), (index, after) in pairwise(marks):
+            seconds[index] = after - before
+        return outputs, seconds
+
+    def memory(self) -> list[int]:
+        """After each node, the bytes of results that are still to be read: what a plan without reuse would hold.
+
+        The blocks that hold them take `block_bytes`.
+        """
+        roots = roots_of(self.graph, self._views)
+        last: dict[Value, int] = {}
+        for i, node in enumerate(self.graph.nodes):
+            for value in node.reads():
+                for root in roots[value]:
+                    last[root] = i
+        kept = {r for v in self.graph.outputs for r in roots[v]}
+        live, ends = 0, [0] * (len(self.graph.nodes) + 1)
+        held = []
+        for i, node in enumerate(self.graph.nodes):
+            for value in node.results:
+                if node not in self._views:
+                    live += value.spec.nbytes
+                    if value not in kept:
+                        ends[max(last.get(value, i), i)] += value.spec.nbytes
+            held.append(live)
+            live -= ends[i]
+        return held
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of the memory that results share; 0 before the first run, and where a device places nothing."""
+        return 0 if self._layout is None else sum(self._layout.blocks)
 
     def like(self, output: int) -> Any:
         """An array like that of an output, for its target: one that is there to be told the layout of."""
@@ -133,12 +179,20 @@ class Plan:
 class _Writer:
     """Writes the code of a line, and binds it to memory of its own."""
 
-    def __init__(self, plan: Plan, layout: Layout | None, *, tell: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout | None,
+        *,
+        tell: bool = False,
+        mark: Callable[[int], None] | None = None,
+    ) -> None:
         self._graph = plan.graph
         self._kernels = plan._kernels
         self._backend = plan._backend
         self._layout = layout
         self._tell = tell
+        self._mark = mark
         self._plan = plan
         self._scope: dict[str, Any] = {}
         self._names: dict[Value, str] = {}
@@ -167,7 +221,7 @@ class _Writer:
             f"  return {outputs}, [{', '.join(everything)}]" if self._tell else f"  return {outputs}"
         )
         source = "\n".join(lines)
-        if not self._tell:
+        if not self._tell and self._mark is None:
             self._plan.source = source
         exec(compile(source, "<plan>", "exec"), scope)
         run: Line = scope["run"]
@@ -194,6 +248,9 @@ class _Writer:
         kept = {*graph.outputs, *graph.constants}
         lines: list[str] = []
         everything: list[str] = []
+        if self._mark is not None:
+            self._scope["mark"] = self._mark
+            lines.append("  mark(-1)")
         for i, (node, kernel) in enumerate(zip(graph.nodes, self._kernels, strict=True)):
             self._scope[f"k{i}"] = kernel.function
             if self._view(i, node):
@@ -211,6 +268,8 @@ class _Writer:
                     fixed.pop(value, None)
                 lines.append(f"  {_form(node.form, names)} = k{i}({', '.join(arguments)})")
             everything += [names[v] for v in node.results]
+            if self._mark is not None:
+                lines.append(f"  mark({i})")
             if not self._tell:
                 dead = [v for v in dict.fromkeys(node.reads()) if last[v] == i]
                 dead += [v for v in node.results if v not in last]
