@@ -11,7 +11,7 @@ from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.record import Function
 from plugrad.dispatch.statement import register
-from plugrad.dispatch.tracing import refuse
+from plugrad.dispatch.tracing import made_of_host, refuse
 from plugrad.dtypes import DType, as_dtype, float32, iinfo, int64, promote, promote_scalar
 from plugrad.errors import ArgumentError, DTypeError, ShapeError
 from plugrad.spec import Device, Spec
@@ -63,7 +63,7 @@ def asarray(
     backend = backend_of(where)
     if own not in backend.capabilities(where).dtypes:
         raise DTypeError(f"asarray: device {where} has no {own}; pass another dtype")
-    return wrap(backend.from_host(host, where), Spec(host.shape, own, where))
+    return made_of_host(backend.from_host(host, where), Spec(host.shape, own, where))
 
 
 def _of_tensor(x: Any, target: DType | None, device: Device, copy: bool | None) -> Tensor:
@@ -171,9 +171,12 @@ def _check_range(host: np.ndarray[Any, Any], own: DType, target: DType) -> None:
         )
 
 
-def to_host(x: TensorData) -> np.ndarray[Any, Any]:
-    """The values of ``x`` as an array of the host that cannot be written to."""
-    refuse("a value is read", "branch with where, and read it after the function returned it")
+def to_host(x: TensorData, name: str = "") -> np.ndarray[Any, Any]:
+    """The values of ``x`` as an array of the host that cannot be written to; ``name`` is what asks, for errors."""
+    refuse(
+        f"the value of a tensor is read{name and ', by ' + name + '()'}",
+        "use where or a mask in the place of a branch, or return it and read it after the call",
+    )
     host = np.asarray(backend_of(x.spec.device).to_host(x._array)).view()
     host.flags.writeable = False
     return host
@@ -187,7 +190,7 @@ def scalar_of(x: TensorData, name: str) -> Any:
     """
     if x.spec.size != 1:
         raise ShapeError(f"{name}: takes a tensor of one element, got shape {x.spec.shape}")
-    return to_host(x).item()
+    return to_host(x, name).item()
 
 
 def to_device(x: Any, device: Device) -> Tensor:
@@ -233,7 +236,7 @@ def from_dlpack(x: Any, /, *, device: Device | str | None = None, copy: bool | N
         raise DTypeError(f"from_dlpack: takes an object with __dlpack__, got {type(x).__name__}")
     where = x.spec.device if device is None and isinstance(x, TensorData) else resolve_device(device)
     array, shape, dtype = backend_of(where).from_dlpack(x, where, copy)
-    return wrap(array, Spec(shape, dtype, where))
+    return made_of_host(array, Spec(shape, dtype, where))
 
 
 __all__ = ["asarray", "from_dlpack", "scalar_of", "to_device", "to_host"]

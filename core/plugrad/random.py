@@ -28,6 +28,8 @@ from plugrad import ops
 from plugrad.backend import resolve_device
 from plugrad.backend.null import NULL
 from plugrad.convert import asarray, to_host
+from plugrad.dispatch.modes import changed, local
+from plugrad.dispatch.tracing import refuse
 from plugrad.dtypes import DType, as_dtype, float32, int64
 from plugrad.errors import ArgumentError, DeviceError
 from plugrad.ops.drawing import (
@@ -74,6 +76,8 @@ class Generator:
         # Counters of devices that were not drawn on yet, by the text of the device.
         self._waiting: dict[str, list[int]] = {}
         self._lock = threading.Lock()
+        # A generator that a captured function makes is its own; the streams of another outlive the function.
+        self._captured = local.modes.capturing
 
     @property
     def seed(self) -> int:
@@ -92,6 +96,7 @@ class Generator:
             ArgumentError: if ``seed`` is no int from 0 to 2**64 - 1.
         """
         seed = _checked_seed("manual_seed", seed)
+        self._check_own("is seeded")
         self._restart(seed, {})
         return self
 
@@ -153,12 +158,17 @@ class Generator:
             ArgumentError: if ``state`` is none, or that of a generator of another device; nothing changes then.
         """
         seed, device, counters = _checked_state(state)
+        self._check_own("is set back")
         own = None if self._device is None else str(self._device)
         if device != own:
             raise ArgumentError(
                 f"random state: it is of a generator of {device or 'any device'}, this one is of {own or 'any device'}"
             )
         self._restart(seed, counters)
+
+    def _check_own(self, what: str) -> None:
+        if not self._captured:
+            refuse(f"a generator from outside {what}", "do it before the call", "where it would be done once")
 
     def _restart(self, seed: int, counters: Mapping[str, list[int]]) -> None:
         """Set every stream in place: what was captured keeps its cells."""
@@ -172,8 +182,9 @@ class Generator:
 
     def _add(self, device: Device) -> _Stream:
         counter = self._waiting.pop(str(device), [0] * 4)
-        key = _key(self._seed, device.index, device)
-        stream = self._streams[device] = _Stream(key, _words(counter, device))
+        with changed(capturing=self._captured, recording=False, observer=None):
+            key = _key(self._seed, device.index, device)
+            stream = self._streams[device] = _Stream(key, _words(counter, device))
         return stream
 
     def __reduce__(self) -> Any:

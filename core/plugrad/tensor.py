@@ -16,7 +16,7 @@ from plugrad.dispatch.data import TensorData, set_tensor_class
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.op import Scalar
 from plugrad.dispatch.record import Leaf
-from plugrad.dispatch.tracing import array_of, refuse
+from plugrad.dispatch.tracing import Symbol, array_of, refuse
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import DeviceError, DTypeError, GradientError, PlugradError, ShapeError
 from plugrad.spec import Device, Shape
@@ -136,6 +136,8 @@ class Tensor(TensorData):
         tail = f", dtype={self.dtype}, device='{self.device}'"
         if self.requires_grad:
             tail += ", requires_grad=True" if self.is_leaf else f", made by {_maker(self)}"
+        if local.modes.capturing or isinstance(self._array, Symbol):
+            return f"tensor(<captured>, shape={self.shape}{tail})"
         try:
             host = to_host(self)
         except PlugradError:
@@ -151,7 +153,7 @@ class Tensor(TensorData):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a NumPy array of the host, read-only or a copy."""
-        return to_host(self)
+        return to_host(self, "numpy")
 
     def item(self) -> Scalar:
         """The value of a tensor of one element as a Python number."""
@@ -159,7 +161,7 @@ class Tensor(TensorData):
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return to_host(self).tolist()
+        return to_host(self, "tolist").tolist()
 
     def __float__(self) -> float:
         return float(scalar_of(self, "float"))
@@ -264,6 +266,12 @@ class Tensor(TensorData):
             raise GradientError("requires_grad: an op made this tensor; .detach() gives one that can be set")
         if value and not self.dtype.is_floating:
             raise GradientError(f"requires_grad: takes a floating dtype, this tensor is {self.dtype}")
+        if local.modes.capturing and not isinstance(self._array, Symbol):
+            refuse(
+                "requires_grad of a tensor from outside is set",
+                "set it before the call, or use detach() inside",
+                "where it would be set once",
+            )
         spec = self.spec
         self._node = Leaf(spec) if value else None
         self._key = spec.tracked if value else spec

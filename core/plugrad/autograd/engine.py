@@ -16,7 +16,7 @@ from plugrad.dispatch.cells import grad_of, set_grad
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import changed, local
 from plugrad.dispatch.record import Function, Leaf, Node, Origin, Slot
-from plugrad.dispatch.tracing import array_of
+from plugrad.dispatch.tracing import array_of, capture_error, current
 from plugrad.errors import AnomalyError, GradientError
 from plugrad.ops.arithmetic import add
 from plugrad.ops.creation import ones_of, zeros_of
@@ -111,7 +111,8 @@ def _walk(
     cts: dict[Origin, Any] = {}
     heap: list[tuple[int, Any]] = []
     anomaly, observed = local.modes.anomaly, local.modes.observer is not None
-    plain = needed is None and not create and not anomaly and not observed
+    capturing = local.modes.capturing
+    plain = needed is None and not create and not anomaly and not observed and not capturing
 
     def give(origin: Origin, ct: Tensor) -> None:
         if type(origin) is Slot:
@@ -151,6 +152,11 @@ def _walk(
         else:
             given = (ct,)
         parents = node.parents
+        if capturing and node.seq < current().since:
+            raise capture_error(
+                f"a backward inside a captured function reaches what {node.name} computed outside: detach that tensor, "
+                "compute it inside, or call backward on a result"
+            )
         if plain and type(node) is Node and node.saved is not None:
             results = node.pullback.first(node.saved, *given)
         elif anomaly:

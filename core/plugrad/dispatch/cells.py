@@ -78,9 +78,18 @@ class Journal:
         """Whether the gradient of ``leaf`` changed."""
         return leaf in self._grads
 
-    def cells(self) -> list[TensorData]:
-        """The cells that were rebound and are still there."""
-        return [cell for reference, *_ in self._before.values() if (cell := reference()) is not None]
+    def rebound(self) -> list[tuple[TensorData, Any]]:
+        """The cells that were rebound and are still there, each with the array that it had."""
+        return [
+            (cell, array)
+            for reference, array, *_ in self._before.values()
+            if (cell := reference()) is not None
+        ]
+
+    def array_before(self, cell: TensorData) -> Any:
+        """The array that ``cell`` had, rebound or not."""
+        found = self._before.get(id(cell))
+        return cell._array if found is None else found[1]
 
     def leaves(self) -> list[Leaf]:
         """The leaves whose gradient changed."""

@@ -6,7 +6,7 @@ and counts its changes here. As long as the count stands, nothing has changed; e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from plugrad.dispatch.modes import local as mode
@@ -22,6 +22,13 @@ class Guarded(Protocol):
         """What the function may have read, such that equal ones lead to the same graph."""
 
 
+class Settable(Guarded, Protocol):
+    """Such an object whose attributes are set through `changing`."""
+
+    def __attribute__(self, name: str) -> tuple[object, Callable[[], None]]:
+        """What an attribute is, a mark of its own where there is none, and what sets it back to that."""
+
+
 class _Epoch:
     def __init__(self) -> None:
         self.count = 0
@@ -29,6 +36,21 @@ class _Epoch:
 
 EPOCH: Final = _Epoch()
 """Counts the changes of guarded objects of the process."""
+
+
+def made(guarded: Settable) -> None:
+    """An object is new: what a captured function makes itself, it may change."""
+    if mode.modes.capturing:
+        current().made(guarded)
+
+
+def changing(guarded: Settable, name: str) -> None:
+    """The attribute ``name`` of an object is about to get another value, after which `changes` is called.
+
+    Inside a captured function it is set back afterwards, and is an error where the function does not do that itself.
+    """
+    if mode.modes.capturing:
+        current().setting(guarded, name)
 
 
 def changes() -> None:
@@ -51,7 +73,17 @@ class _Same:
 
 def snapshot(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Attributes such that two snapshots are equal if they were read alike: numbers by value, objects by identity."""
-    return [(k, (type(v), v) if isinstance(v, _PLAIN) else _Same(v)) for k, v in attributes.items()]
+    return [(k, _plain(v) if type(v) in _PLAIN else _Same(v)) for k, v in attributes.items()]
+
+
+def _plain(value: Any) -> Any:
+    """A number or string with its type; a float by its bits, as NaN equals nothing and 0.0 equals -0.0."""
+    return type(value), value.hex() if type(value) is float else value
+
+
+def alike(a: object, b: object) -> bool:
+    """Whether two values of an attribute are read alike."""
+    return snapshot({"": a}) == snapshot({"": b})
 
 
 def note(guarded: Guarded) -> None:

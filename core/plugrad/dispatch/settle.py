@@ -36,8 +36,7 @@ from plugrad.dispatch.observer import Source
 from plugrad.dispatch.pullback import Pullback
 from plugrad.dispatch.runner import kernel_runner
 from plugrad.dispatch.statement import Call
-from plugrad.dispatch.tracing import entering, traced
-from plugrad.errors import CaptureError
+from plugrad.dispatch.tracing import capture_error, entering, traced
 from plugrad.spec import Device, Spec, Tracked
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
         return inlined(op, attributes)
     if op.data_dependent:
         if modes.capturing:
-            raise CaptureError(
+            raise capture_error(
                 f"{op.name}: the shape of its result depends on the values, which a captured function does not know; "
                 "mask with where, or call it outside"
             )

@@ -9,14 +9,21 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from plugrad.dispatch.data import TensorData
+from plugrad.dispatch.anomaly import user_line
+from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import local as mode
 from plugrad.errors import CaptureError
 
 if TYPE_CHECKING:
     from plugrad.dispatch.op import Op
     from plugrad.dispatch.record import Leaf
+    from plugrad.spec import Spec
     from plugrad.tensor import Tensor
+
+
+def capture_error(message: str) -> CaptureError:
+    """The error that says ``message`` and the user's line."""
+    return CaptureError(f"{message} (at {user_line()})")
 
 
 class Symbol:
@@ -25,7 +32,7 @@ class Symbol:
     __slots__ = ()
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise CaptureError(
+        raise capture_error(
             "a tensor of a captured function is used outside of it, where it has no value: return it from the function"
         )
 
@@ -49,6 +56,16 @@ class Trace(Protocol):
     def note(self, guarded: Any) -> None:
         """A Python object is read, whose attributes may change (see `plugrad.dispatch.epoch`)."""
 
+    def made(self, guarded: Any) -> None:
+        """Such an object is made inside."""
+
+    def setting(self, guarded: Any, name: str) -> None:
+        """An attribute of such an object is about to be set or deleted."""
+
+    @property
+    def since(self) -> int:
+        """The number of the first origin made inside; older ones come from outside."""
+
     def grad_of(self, leaf: Leaf) -> Tensor | None:
         """The gradient that a leaf holds at this point."""
 
@@ -71,14 +88,20 @@ def array_of(tensor: TensorData) -> Any:
     return current().symbol_of(tensor) if mode.modes.capturing else tensor._array
 
 
-def refuse(what: str, fix: str) -> None:
+def made_of_host(array: Any, spec: Spec) -> Tensor:
+    """A tensor over an array with values of the host. While capturing it is a constant of the function."""
+    made = wrap(array, spec)
+    return current().enter(made) if mode.modes.capturing else made  # type: ignore[return-value]
+
+
+def refuse(what: str, fix: str, why: str = "where tensors have no values yet") -> None:
     """Raise if this thread captures.
 
     Raises:
         CaptureError: naming what cannot be done, and the way out.
     """
     if mode.modes.capturing:
-        raise CaptureError(f"{what} inside a captured function, where tensors have no values yet; {fix}")
+        raise capture_error(f"{what} inside a captured function, {why}; {fix}")
 
 
 def traced(op: Op[..., Any], results: Any) -> Callable[..., Any]:

@@ -17,11 +17,13 @@ from plugrad.dispatch.call import attribute_key
 from plugrad.dispatch.cells import rebind, set_grad
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import Modes, local
-from plugrad.dispatch.record import Function, Slot
-from plugrad.errors import ArgumentError, CaptureError, GradientError
-from plugrad.graph.capture import Capture
+from plugrad.dispatch.record import Function, Origin, Slot
+from plugrad.dispatch.tracing import capture_error
+from plugrad.errors import ArgumentError, GradientError
+from plugrad.graph.capture import CELLS, Capture
 from plugrad.graph.ir import Graph, Node
 from plugrad.graph.plan import Plan
+from plugrad.spec import Tracked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,19 +42,27 @@ class Jitted(Generic[P, R]):
         self._captures: dict[Any, list[_Ready]] = {}
         self._lock = threading.RLock()
         self._warned = False
-        functools.update_wrapper(self, fn)
+        self._name = str(getattr(fn, "__name__", type(fn).__name__))
+        # Without its attributes: the function may be a module.
+        functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Replay the capture of this signature, or capture it first."""
         modes = local.modes
-        if modes.capturing or modes.anomaly or modes.observer is not None or not _enabled():
+        if modes.capturing or modes.anomaly or modes.fallback is not None or modes.observer is not None:
+            return self._fn(*args, **kwargs)
+        if not _enabled():
             return self._fn(*args, **kwargs)
         leaves, structure = tree.flatten((args, kwargs))
         key = (structure, tuple(map(_key, leaves)), modes, current_device())
-        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds()), None)
+        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
         if ready is None:
             ready = self._capture(key, structure, leaves, modes)
-        result: R = ready.replay(leaves, self._fn)
+        if ready.capture.assigns:
+            with CELLS:  # two threads that read and then assign take turns
+                result: R = ready.replay(leaves, self._fn)
+        else:
+            result = ready.replay(leaves, self._fn)
         return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -66,15 +76,20 @@ class Jitted(Generic[P, R]):
 
     def _capture(self, key: Any, structure: tree.Structure, leaves: Sequence[Any], modes: Modes) -> _Ready:
         with self._lock:
+            for ready in self._captures.get(key, ()):  # another thread's
+                if ready.capture.holds(leaves):
+                    return ready
             ready = _Ready(Capture(self._fn, structure, leaves), leaves, modes)
             self._captures.setdefault(key, []).insert(0, ready)
             if sum(map(len, self._captures.values())) > CAPTURES:
                 oldest = next(iter(self._captures))
-                del self._captures[oldest]
+                self._captures[oldest].pop()
+                if not self._captures[oldest]:
+                    del self._captures[oldest]
                 if not self._warned:
                     self._warned = True
                     warnings.warn(
-                        f"jit: {self._fn.__name__} was captured more than {CAPTURES} times: its shapes or static "
+                        f"jit: {self._name} was captured more than {CAPTURES} times: its shapes or static "
                         "arguments change all the time; pad to few shapes, or pass changing numbers as tensors",
                         stacklevel=3,
                     )
@@ -167,21 +182,28 @@ class _Ready:
         inputs: list[Any] = [None] * len(self._inputs)
         for index, x in zip(capture.arguments, tensors, strict=True):
             inputs[self._inputs[index]] = x._array
-        for cell, index, _ in capture.cells:
-            inputs[self._inputs[index]] = cell._array
-        for leaf, place in capture.grads:
+        with CELLS:
+            for cell, index, _ in capture.cells:
+                inputs[self._inputs[index]] = cell._array
+            for leaf, place in capture.grads:
+                if place is not None:
+                    inputs[self._inputs[place]] = leaf.grad._array  # type: ignore[union-attr]
+        for i, place in capture.argument_grads:
             if place is not None:
-                inputs[self._inputs[place]] = leaf.grad._array  # type: ignore[union-attr]
+                inputs[self._inputs[place]] = leaves[i]._node.grad._array
         arrays = self.plan.run(inputs, self._targets())
         for a in capture.assignments:
             array = None if a.output is None else arrays[self._place[a.output]]
             if a.cell is not None:
                 assert a.key is not None
-                rebind(a.cell, array, a.key, a.cell._node)
+                rebind(a.cell, array, a.key, a.cell._node if isinstance(a.key, Tracked) else None)
             else:
                 assert a.leaf is not None
                 set_grad(a.leaf, None if array is None else wrap(array, a.leaf.spec))
+        capture.bind_arguments(leaves, lambda output: arrays[self._place[output]])
         results = list(capture.leaves)
+        for i, argument in capture.passed:
+            results[i] = leaves[argument]
         for i in capture.tensors:
             spec = capture.specs[i]
             assert spec is not None
@@ -206,19 +228,14 @@ class _Ready:
         name = getattr(fn, "__name__", "a captured function")
 
         def back(cts: Sequence[Any], create: bool) -> list[Any]:
-            if create:
-                raise GradientError(
-                    f"backward of {name}, which is captured, is recorded itself: differentiate twice inside the "
-                    "captured function, or call it without jit"
-                )
             assert plan is not None
             arrays = iter(plan.run([*residuals, *(c._array for c in cts)]))
-            found: list[Any] = []
-            for index in capture.gradients:
-                if index is None:
-                    found.append(None)
-                else:
-                    found.append(wrap(next(arrays), capture.graph.outputs[index].spec))
+            found = [
+                None if i is None else wrap(next(arrays), capture.graph.outputs[i].spec)
+                for i in capture.gradients
+            ]
+            if create:
+                _end(name, found, [*parents, *(c._node for c in cts)])
             return found
 
         node = Function(name, parents, specs, back)
@@ -229,6 +246,23 @@ class _Ready:
             results[i] = wrap(x._array, x.spec, node if len(capture.followed) == 1 else Slot(node, k))
 
 
+def _end(name: str, found: list[Any], parents: Sequence[Origin | None]) -> None:
+    """Let gradients be recorded by a node that raises: a plan's backward has no backward."""
+
+    def back(_: Sequence[Any], __: bool) -> list[Any]:
+        raise GradientError(
+            f"the backward of {name}, which is captured, is differentiated: differentiate twice inside the captured "
+            "function, or call it without jit"
+        )
+
+    if not any(p is not None for p in parents):
+        return
+    places = [i for i, x in enumerate(found) if x is not None]
+    node = Function(f"backward of {name}", tuple(parents), tuple(found[i].spec for i in places), back)
+    for k, i in enumerate(places):
+        found[i] = wrap(found[i]._array, found[i].spec, node if len(places) == 1 else Slot(node, k))
+
+
 def _key(leaf: Any) -> Any:
     if isinstance(leaf, TensorData):
         return leaf._key
@@ -237,7 +271,7 @@ def _key(leaf: Any) -> Any:
     try:
         hash(leaf)
     except TypeError:
-        raise CaptureError(
+        raise capture_error(
             f"jit: an argument of type {type(leaf).__name__} cannot be told from another one; pass tensors, numbers, "
             "strings, or an object that can be hashed"
         ) from None
@@ -268,8 +302,8 @@ def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
     again. Whatever else it reads of Python, a global number, the time, is a constant from the capture on.
 
     Gradients go through the results as through those of any op, once: a second derivative is taken inside. A
-    captured function that is called inside another one is a part of that. Under `detect_anomaly`, and where the
-    environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
+    captured function that is called inside another one is a part of that. Under `detect_anomaly`, `fallback` and an
+    observer, and where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
 
     Args:
         fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments.
@@ -288,5 +322,7 @@ def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
         kind(fn)
         for kind in (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     ):
-        raise ArgumentError(f"jit: {fn.__name__} is a generator or coroutine, which cannot be captured")
+        raise ArgumentError(
+            f"jit: {fn.__name__} is a generator or coroutine, which cannot be captured: return a list"
+        )
     return Jitted(fn)

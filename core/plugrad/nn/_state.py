@@ -10,7 +10,7 @@ from plugrad.convert import asarray
 from plugrad.dispatch.cells import rebind
 from plugrad.dispatch.modes import changed
 from plugrad.dispatch.record import Leaf
-from plugrad.dispatch.tracing import array_of
+from plugrad.dispatch.tracing import array_of, refuse
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import CheckpointError, DTypeError
 from plugrad.nn._common import DeviceLike, DTypeLike
@@ -73,6 +73,7 @@ def move(
     dtype: DTypeLike,
 ) -> None:
     """`Module.to` of ``tensors``, which a module of the class ``owner`` has: all, or none and an error."""
+    refuse(f"{owner}.to is called", "call it before", "where parameters stay what they are")
     place = None if device is None else resolve_device(device)
     kind = None if dtype is None else as_dtype(dtype)
     for target in targets:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Final, NamedTuple, Self
 
-from plugrad.dispatch.epoch import changes, note, snapshot
+from plugrad.dispatch.epoch import changes, changing, made, note, snapshot
 from plugrad.dtypes import DType
 from plugrad.errors import ArgumentError, GradientError
 from plugrad.nn._common import DeviceLike, DTypeLike
@@ -22,6 +22,7 @@ _TEMPORARY: Final = "temporary buffer"
 _MODULE: Final = "module"
 
 _OWN: Final = ("training", "_kinds")
+_ABSENT: Final = object()
 
 
 class LoadReport(NamedTuple):
@@ -82,6 +83,7 @@ class Module:
         module = super().__new__(cls)
         module.__dict__["_kinds"] = {}
         module.__dict__["training"] = True
+        made(module)
         return module
 
     def __init__(self) -> None:
@@ -109,9 +111,25 @@ class Module:
         """The attributes of this module and of those below, as captured functions have read them."""
         return [snapshot(m.__dict__) for m in self.modules()]
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if self.__dict__.get(name, self) is not value:
+    def __attribute__(self, name: str) -> tuple[object, Callable[[], None]]:
+        """An attribute and its kind, and what sets them back."""
+        before: Any = self.__dict__.get(name, _ABSENT)
+        kind: Any = self._kinds.get(name, _ABSENT)
+
+        def undo() -> None:
+            for values, value in ((self.__dict__, before), (self._kinds, kind)):
+                if value is _ABSENT:
+                    values.pop(name, None)
+                else:
+                    values[name] = value
             changes()
+
+        return before, undo
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        differs = self.__dict__.get(name, self) is not value
+        if differs:
+            changing(self, name)
         if isinstance(value, Module):
             self._register(name, value, _MODULE)
         elif isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
@@ -123,11 +141,14 @@ class Module:
             elif isinstance(value, (list, tuple, dict)):
                 self._check_hidden(name, value)
             object.__setattr__(self, name, value)
+        if differs:
+            changes()
 
     def __delattr__(self, name: str) -> None:
+        changing(self, name)
         object.__delattr__(self, name)
-        changes()
         self._kinds.pop(name, None)
+        changes()
 
     def _register(self, name: str, value: Tensor | Module | None, kind: str) -> None:
         what = f"{type(self).__name__}: the {kind} {name!r}"
@@ -139,8 +160,10 @@ class Module:
             raise ArgumentError(
                 f"{what} has this module inside: its names would have no end; object.__setattr__ keeps a reference"
             )
+        changing(self, name)
         object.__setattr__(self, name, value)
         self._kinds[name] = kind
+        changes()
 
     def _check_kind(self, name: str, value: Any, kind: str) -> None:
         what = f"{type(self).__name__}: {name!r} is a {kind}"

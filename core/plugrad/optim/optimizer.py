@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from plugrad import ops
 from plugrad.convert import asarray
-from plugrad.dispatch.epoch import changes, note, snapshot
+from plugrad.dispatch.epoch import changes, changing, note, snapshot
 from plugrad.dispatch.modes import changed
+from plugrad.dispatch.tracing import refuse
 from plugrad.dtypes import float32
 from plugrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError
 from plugrad.tensor import Tensor
@@ -44,6 +45,11 @@ class ParamGroup:
         value = float(value)
         if not value >= 0:
             raise ArgumentError(f"lr: takes a number of at least 0, got {value}")
+        refuse(
+            "a learning rate is set",
+            "set it, or step the schedule, after the call: it is read anew each time",
+            "where it would be a constant",
+        )
         self._lr = value
         self.rate.assign(asarray(value, dtype=self.rate.dtype, device=self.rate.device))
 
@@ -56,10 +62,20 @@ class ParamGroup:
         if name == "lr":
             self.lr = value
         elif name in self.settings:
+            changing(self, name)
             self.settings[name] = value
             changes()
         else:
             raise ArgumentError(f"param group: no setting {name!r}; there are lr, {', '.join(self.settings)}")
+
+    def __guard__(self) -> object:
+        """The parameters and the settings, as captured functions have read them."""
+        return snapshot(self.settings), snapshot({str(i): p for i, p in enumerate(self.params)})
+
+    def __attribute__(self, name: str) -> tuple[object, Callable[[], None]]:
+        """A setting, and what sets it back."""
+        before = self.settings[name]
+        return before, lambda: self.__setitem__(name, before)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in {"lr": self.lr, **self.settings}.items())
@@ -168,10 +184,7 @@ class Optimizer(ABC):
 
     def __guard__(self) -> object:
         """The groups and their settings, as captured functions have read them."""
-        return [
-            (snapshot(g.settings), snapshot({str(i): p for i, p in enumerate(g.params)}))
-            for g in self.param_groups
-        ]
+        return [g.__guard__() for g in self.param_groups]
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""
@@ -185,6 +198,7 @@ class Optimizer(ABC):
 
     def zero_grad(self) -> None:
         """Let go of the gradients of all parameters."""
+        note(self)
         for p, _, _ in self.members():
             if p.requires_grad:
                 p.grad = None

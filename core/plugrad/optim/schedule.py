@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from plugrad.dispatch.tracing import refuse
 from plugrad.errors import ArgumentError, CheckpointError
 from plugrad.optim.optimizer import Optimizer
 
@@ -41,6 +42,11 @@ class LRSchedule(ABC):
 
     def step(self) -> None:
         """Count a step, and set the rates."""
+        refuse(
+            "a schedule steps",
+            "step it after the call: a rate is read anew each time",
+            "where it would step once",
+        )
         self.steps += 1
         self._set()
 

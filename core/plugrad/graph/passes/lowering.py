@@ -46,6 +46,7 @@ class _Lowering(Rewriter):
         self._backend = backend
         self._modes = modes
         self._line = ""
+        self.since = 0
 
     def place(
         self,
@@ -98,6 +99,16 @@ class _Lowering(Rewriter):
     def note(self, guarded: Any) -> None:
         """Bodies read no objects."""
         del guarded
+
+    def made(self, guarded: Any) -> None:
+        """Bodies make no objects."""
+        del guarded
+        raise AssertionError("a body makes no module")
+
+    def setting(self, guarded: Any, name: str) -> None:
+        """Bodies set nothing."""
+        del guarded, name
+        raise AssertionError("a body sets no attribute")
 
     def grad_of(self, leaf: Any) -> Any:
         """Bodies have no leaves."""
