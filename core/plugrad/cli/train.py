@@ -24,6 +24,9 @@ def train_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initialisation, data order and dropout.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    jit: Annotated[
+        bool, typer.Option("--jit/--no-jit", help="Capture the training step, or run it op by op.")
+    ] = True,
     folder: Annotated[Path, typer.Option(help="Where checkpoints go, in a folder of the job's name.")] = Path(
         "runs"
     ),
@@ -43,7 +46,7 @@ def train_command(
         )
     where = resolve_device(device)
     with use_device(where):
-        JOBS[name](Settings(where, seed=seed, folder=folder, epochs=epochs, resume=resume))
+        JOBS[name](Settings(where, seed=seed, folder=folder, epochs=epochs, resume=resume, jit=jit))
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
+from plugrad import tree
 from plugrad.dispatch.data import TensorData
 from plugrad.dispatch.epoch import Guarded
 from plugrad.dispatch.op import Op
@@ -32,7 +33,8 @@ def guarded_in(fn: Any, leaves: Sequence[Any]) -> list[Guarded]:
         seen.add(id(value))
         if hasattr(type(value), "__guard__"):
             found.append(value)
-        elif depth <= _DEPTH:
+        # Of a module, its guard takes in what is below it.
+        if depth <= _DEPTH and not tree.owns_tensors(value):
             stack += [(x, deeper) for x, deeper in _parts(value, depth)]
     return found
 

@@ -29,7 +29,10 @@ class Metric(ABC):
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Take a batch in: what the model gave and what it should have given."""
-        total, count = self.batch(output, target)
+        self.take(*self.batch(output, target))
+
+    def take(self, total: Tensor, count: int) -> None:
+        """Take in what `batch` gave: a captured training step computes that, and hands it over here."""
         self._pending.append(total)
         self._count += count
 
@@ -66,8 +69,7 @@ class Mean(Metric):
 
     def add(self, value: Tensor, count: int) -> None:
         """Take in a mean over ``count`` examples."""
-        self._pending.append(value * float(count))
-        self._count += count
+        self.take(value * float(count), count)
 
     def batch(self, output: Tensor, target: Tensor) -> tuple[Tensor, int]:
         """The sum of ``output``."""

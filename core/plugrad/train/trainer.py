@@ -9,13 +9,16 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from plugrad import random
 from plugrad.backend import extensions, load_hooks
 from plugrad.data import DataLoader
+from plugrad.dispatch.epoch import changes, changing, snapshot
 from plugrad.dispatch.modes import changed
-from plugrad.errors import ArgumentError, CheckpointError, DivergenceError
+from plugrad.dispatch.tracing import refuse
+from plugrad.errors import ArgumentError, CaptureError, CheckpointError, DivergenceError
+from plugrad.graph.jitted import jit as captured
 from plugrad.modes import autocast as autocast_mode
 from plugrad.nn import Module
 from plugrad.optim import LRSchedule, Optimizer, clip_grad_norm
@@ -27,6 +30,22 @@ from plugrad.train.progress import ProgressReporter
 from plugrad.train.scaler import LossScaler
 
 Row = dict[str, float]
+
+_ABSENT: Final = object()
+
+
+class _Figures(NamedTuple):
+    """What a batch gives to the figures of an epoch.
+
+    Attributes:
+        loss: the sum of the losses of the examples.
+        metrics: what `Metric.batch` gave for each metric; None for one that has an ``update`` of its own.
+        rest: the output and the target, for these.
+    """
+
+    loss: Tensor
+    metrics: list[tuple[Tensor, int] | None]
+    rest: tuple[Any, Any] | None
 
 
 class Trainer:
@@ -40,8 +59,7 @@ class Trainer:
         optimizer: the optimizer of the model's parameters.
         metrics: what is watched beside the loss.
         history: a row of figures for each epoch that is complete.
-        epoch: how many epochs are complete.
-        step: how many batches have been learned from.
+        jit: whether steps and validation are captured (see `plugrad.jit`).
     """
 
     def __init__(
@@ -56,6 +74,7 @@ class Trainer:
         clip_norm: float | None = None,
         accumulate: int = 1,
         autocast: str | None = None,
+        jit: bool = True,
     ) -> None:
         """Put the parts together.
 
@@ -70,6 +89,10 @@ class Trainer:
             clip_norm: the largest norm of all gradients together.
             accumulate: batches whose gradients are averaged for one step of the optimizer.
             autocast: ``"bfloat16"`` or ``"float16"`` to compute forward in; float16 with loss scaling.
+            jit: capture the training step and the validation of a batch, by signature: the last, smaller batch is
+                one more. What they read of Python is a constant then, but the attributes of the trainer, of modules and
+                of optimizers, which are watched. Where they cannot be captured, a warning says why and they run as
+                they are, as with False.
 
         Raises:
             ArgumentError: for an option outside what is taken.
@@ -91,11 +114,53 @@ class Trainer:
         self.accumulate = accumulate
         self.autocast = autocast
         self.scaler = LossScaler() if autocast == "float16" else None
+        self.jit = jit
         self.history: list[Row] = []
-        self.epoch = 0
-        self.step = 0
+        self._epochs = 0
+        self._steps = 0
         self._mean_loss = Mean("loss")
         self._stopped: str | None = None
+        self._captured: dict[str, Callable[..., Any]] = {
+            "training step": captured(self._learn_from),
+            "validation": captured(self._evaluate),
+        }
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are complete."""
+        refuse("Trainer.epoch is read", "keep what depends on it in a tensor", "where it would be a constant")
+        return self._epochs
+
+    @property
+    def step(self) -> int:
+        """How many batches have been learned from."""
+        refuse("Trainer.step is read", "keep what depends on it in a tensor", "where it would be a constant")
+        return self._steps
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or name == "history":
+            object.__setattr__(self, name, value)
+        else:
+            changing(self, name)
+            object.__setattr__(self, name, value)
+            changes()
+
+    def __guard__(self) -> object:
+        """What a captured step has read of the trainer, that of a subclass's `compute` included."""
+        return snapshot({k: v for k, v in self.__dict__.items() if not k.startswith("_") and k != "history"})
+
+    def __attribute__(self, name: str) -> tuple[object, Callable[[], None]]:
+        """An attribute, and what sets it back."""
+        before = self.__dict__.get(name, _ABSENT)
+
+        def undo() -> None:
+            if before is _ABSENT:
+                self.__dict__.pop(name, None)
+            else:
+                self.__dict__[name] = before
+            changes()
+
+        return before, undo
 
     def compute(self, batch: Any) -> tuple[Tensor, Any, Any]:
         """The loss of a batch, the model's output and the target; override it for batches of another form."""
@@ -196,12 +261,10 @@ class Trainer:
             metric.reset()
         self.model.eval()
         try:
-            with changed(recording=False), self._precision():
+            with changed(recording=False):
                 for batch in batches:
-                    loss, output, target = self.compute(self._placed(batch))
-                    mean.add(loss, _count(batch))
-                    for metric in self.metrics:
-                        metric.update(output, target)
+                    figures = self._run("validation", self._evaluate, self._placed(batch))
+                    self._take(figures, mean, _count(batch))
             if not mean.state_dict()["count"]:
                 raise ArgumentError("validate: there are no batches")
             return {"loss": mean.value(), **{m.name: m.value() for m in self.metrics}}
@@ -251,7 +314,7 @@ class Trainer:
         if validation is not None:
             row.update({f"val_{k}": v for k, v in self.validate(validation).items()})
         self.history.append(row)
-        self.epoch += 1
+        self._epochs += 1
         for callback in callbacks:
             callback.on_epoch_end(self, row)
         if self.schedule is not None and self.schedule_per == "epoch":
@@ -262,30 +325,75 @@ class Trainer:
 
     def _learn(self, batch: Any, update: bool) -> None:
         """Forward and backward of one batch, and a step of the optimizer where it is due."""
+        figures = self._run("training step", self._learn_from, self._placed(batch), update)
+        self._steps += 1
+        self._take(figures, self._mean_loss, _count(batch))
+        if not update:
+            return
+        if self.scaler is not None:
+            # Whether there is a step depends on the gradients' values: outside of what is captured.
+            self.scaler.unscale(self.optimizer)
+            self._clip()
+            self.scaler.step(self.optimizer)
+            self.optimizer.zero_grad()
+        if self.schedule is not None and self.schedule_per == "step":
+            self.schedule.step()
+
+    # -- what is captured ---------------------------------------------------------------------------------
+
+    def _learn_from(self, batch: Any, update: bool) -> _Figures:
+        """Forward, backward, and a step of the optimizer where it is due and depends on no value."""
         with self._precision():
-            loss, output, target = self.compute(self._placed(batch))
+            loss, output, target = self.compute(batch)
         if loss.shape != ():
             raise ArgumentError(f"Trainer: the loss must be a 0-d tensor, it has shape {loss.shape}")
         scaled = loss / self.accumulate if self.accumulate > 1 else loss
         (self.scaler.scale_loss(scaled) if self.scaler else scaled).backward()
-        self.step += 1
-        with changed(recording=False):
-            self._mean_loss.add(loss.detach(), _count(batch))
-            for metric in self.metrics:
-                metric.update(output.detach() if isinstance(output, Tensor) else output, target)
-        if not update:
-            return
-        if self.scaler is not None:
-            self.scaler.unscale(self.optimizer)
+        figures = self._figures(loss, output, target, _count(batch))
+        if update and self.scaler is None:
+            self._clip()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return figures
+
+    def _evaluate(self, batch: Any) -> _Figures:
+        with self._precision():
+            loss, output, target = self.compute(batch)
+            return self._figures(loss, output, target, _count(batch))
+
+    def _clip(self) -> None:
         if self.clip_norm is not None:
             clip_grad_norm([p for p, _, _ in self.optimizer.members()], self.clip_norm)
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-        self.optimizer.zero_grad()
-        if self.schedule is not None and self.schedule_per == "step":
-            self.schedule.step()
+
+    def _figures(self, loss: Tensor, output: Any, target: Any, count: int) -> _Figures:
+        with changed(recording=False):
+            output = output.detach() if isinstance(output, Tensor) else output
+            own = [None if _takes_itself(m) else m.batch(output, target) for m in self.metrics]
+            rest = (output, target) if any(map(_takes_itself, self.metrics)) else None
+            return _Figures(loss.detach() * float(count), own, rest)
+
+    def _take(self, figures: _Figures, mean: Mean, count: int) -> None:
+        mean.take(figures.loss, count)
+        for metric, own in zip(self.metrics, figures.metrics, strict=True):
+            if own is not None:
+                metric.take(*own)
+            elif figures.rest is not None:
+                metric.update(*figures.rest)
+
+    def _run(self, what: str, plain: Callable[..., _Figures], *args: Any) -> _Figures:
+        """Run ``plain``, captured where that is wanted and can be."""
+        if self.jit and what in self._captured:
+            try:
+                figures: _Figures = self._captured[what](*args)
+                return figures
+            except CaptureError as error:
+                del self._captured[what]
+                warnings.warn(
+                    f"Trainer: the {what} is not captured, and runs as it is, which is slower; jit=False says that this is "
+                    f"meant. {error}",
+                    stacklevel=4,
+                )
+        return plain(*args)
 
     def _loss_so_far(self) -> float:
         """The mean loss of the epoch; raises where it is not finite."""
@@ -360,7 +468,8 @@ class Trainer:
                 callback.load_state_dict(own_state)
             random.set_state(state["random"])
             self.history = [dict(row) for row in state["history"]]
-            self.epoch, self.step, self._stopped = int(state["epoch"]), int(state["step"]), state["stopped"]
+            self._epochs, self._steps = int(state["epoch"]), int(state["step"])
+            self._stopped = state["stopped"]
         except Exception as error:
             self.optimizer.load_state_dict(before[0])
             self.model.load_state_dict(before[1])
@@ -391,6 +500,11 @@ def _moved(value: Any, device: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _moved(v, device) for k, v in value.items()}
     return value
+
+
+def _takes_itself(metric: Metric) -> bool:
+    """Whether a metric's ``update`` does something else than to take in what ``batch`` gives."""
+    return type(metric).update is not Metric.update
 
 
 def _count(batch: Any) -> int:

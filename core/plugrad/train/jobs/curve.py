@@ -31,7 +31,7 @@ def curve(settings: Settings) -> None:
         )
         optimizer = optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.0)
         schedule = optim.CosineAnnealingLR(optimizer, T_max=max(epochs, 1))
-        trainer = Trainer(model, nn.MSELoss(), optimizer, schedule=schedule)
+        trainer = Trainer(model, nn.MSELoss(), optimizer, schedule=schedule, jit=settings.jit)
         trainer.fit(
             batches,
             epochs,

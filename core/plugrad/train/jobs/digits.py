@@ -56,7 +56,9 @@ def digits(settings: Settings) -> None:
     model = network(settings.device)
     optimizer = optim.AdamW(model.parameters(), lr=2e-3)
     schedule = optim.CosineAnnealingLR(optimizer, T_max=max(epochs, 1))
-    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, metrics=[Accuracy()], schedule=schedule)
+    trainer = Trainer(
+        model, nn.CrossEntropyLoss(), optimizer, metrics=[Accuracy()], schedule=schedule, jit=settings.jit
+    )
     store = CheckpointStore(settings.folder / "digits")
     trainer.fit(
         batches,

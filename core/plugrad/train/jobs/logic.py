@@ -22,7 +22,11 @@ def logic(settings: Settings) -> None:
 
         model = nn.Linear(inputs, 1, device=settings.device)
         trainer = Trainer(
-            model, nn.BCEWithLogitsLoss(), optim.SGD(model.parameters(), lr=2.0), metrics=[Accuracy()]
+            model,
+            nn.BCEWithLogitsLoss(),
+            optim.SGD(model.parameters(), lr=2.0),
+            metrics=[Accuracy()],
+            jit=settings.jit,
         )
         trainer.fit(
             batches,

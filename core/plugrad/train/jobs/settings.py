@@ -21,6 +21,7 @@ class Settings:
         folder: where checkpoints go.
         epochs: how many there are to be; None for the job's own number.
         resume: go on from the newest checkpoint.
+        jit: capture the training step.
         console: where it prints.
     """
 
@@ -29,6 +30,7 @@ class Settings:
     folder: Path = Path("runs")
     epochs: int | None = None
     resume: bool = False
+    jit: bool = True
     console: Console = field(default_factory=Console)
 
     def begin(self, epochs: int) -> int:

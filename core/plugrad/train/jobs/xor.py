@@ -19,7 +19,11 @@ def xor(settings: Settings) -> None:
         nn.Linear(2, 8, device=settings.device), nn.Tanh(), nn.Linear(8, 1, device=settings.device)
     )
     trainer = Trainer(
-        model, nn.BCEWithLogitsLoss(), optim.AdamW(model.parameters(), lr=0.05), metrics=[Accuracy()]
+        model,
+        nn.BCEWithLogitsLoss(),
+        optim.AdamW(model.parameters(), lr=0.05),
+        metrics=[Accuracy()],
+        jit=settings.jit,
     )
     trainer.fit(
         batches,
