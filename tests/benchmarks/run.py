@@ -3,41 +3,53 @@
 A benchmark is a file of this folder. Called with a peer's name it measures that peer and prints JSON, seconds
 by figure. Here the peers of a benchmark run in turn, each in a process of its own, round after round, so that
 a machine that slows down slows them all; medians over the rounds are printed, and as ratios to plugrad.
+``training`` has several steps, of which ``--only`` takes some, and tables of its own: see `training_report`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
+import training_report
+from processes import measured
 from rich.console import Console
 from rich.table import Table
+from training_cases import CASES
 
-HERE = Path(__file__).parent
-BENCHMARKS = {"eager": ("plugrad", "torch", "autograd")}
+PEERS = {"eager": ("plugrad", "torch", "autograd")}
+BENCHMARKS = (*PEERS, "training")
 OURS = "plugrad"
 
 
-def measure(benchmark: str, peer: str, threads: int) -> dict[str, float]:
-    """One round of one peer: seconds by figure."""
-    environment = {
-        **os.environ,
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+def compare(console: Console, name: str, rounds: int, threads: int) -> dict[str, Any]:
+    """Measure a benchmark whose figures are seconds, print its table, and give what was measured."""
+    found: dict[str, list[dict[str, float]]] = {peer: [] for peer in PEERS[name]}
+    for _ in range(rounds):
+        for peer, results in found.items():
+            results.append(measured(f"{name}.py", [peer], threads))
+    medians = {
+        peer: {figure: statistics.median(r[figure] for r in results) for figure in results[0]}
+        for peer, results in found.items()
     }
-    done = subprocess.run(
-        [sys.executable, str(HERE / f"{benchmark}.py"), peer],
-        env=environment,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return {k: float(v) for k, v in json.loads(done.stdout).items()}
+    table = Table(title=f"{name}: medians of {rounds} rounds", title_justify="left")
+    table.add_column("figure")
+    for peer in medians:
+        table.add_column(f"{peer}, us", justify="right")
+    for peer in medians:
+        if peer != OURS:
+            table.add_column(f"{OURS} / {peer}", justify="right")
+    for figure, ours in medians[OURS].items():
+        row = [figure]
+        row += [f"{m[figure] * 1e6:.2f}" if figure in m else "-" for m in medians.values()]
+        row += [f"{ours / m[figure]:.2f}" if figure in m else "-" for p, m in medians.items() if p != OURS]
+        table.add_row(*row)
+    console.print(table)
+    return {"seconds": medians, "rounds": found}
 
 
 def main() -> None:
@@ -46,6 +58,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--only", action="append", choices=list(CASES), help="a training step, repeatable; all by default"
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"))
     options = parser.parse_args()
     unknown = set(options.names) - set(BENCHMARKS)
@@ -59,30 +74,11 @@ def main() -> None:
         "rounds": options.rounds,
     }
     for name in options.names or BENCHMARKS:
-        rounds: dict[str, list[dict[str, float]]] = {peer: [] for peer in BENCHMARKS[name]}
-        for _ in range(options.rounds):
-            for peer in rounds:
-                rounds[peer].append(measure(name, peer, options.threads))
-        medians = {
-            peer: {figure: statistics.median(r[figure] for r in results) for figure in results[0]}
-            for peer, results in rounds.items()
-        }
-        table = Table(title=f"{name}: medians of {options.rounds} rounds", title_justify="left")
-        table.add_column("figure")
-        for peer in medians:
-            table.add_column(f"{peer}, us", justify="right")
-        for peer in medians:
-            if peer != OURS:
-                table.add_column(f"{OURS} / {peer}", justify="right")
-        for figure, ours in medians[OURS].items():
-            row = [figure]
-            row += [f"{m[figure] * 1e6:.2f}" if figure in m else "-" for m in medians.values()]
-            row += [
-                f"{ours / m[figure]:.2f}" if figure in m else "-" for p, m in medians.items() if p != OURS
-            ]
-            table.add_row(*row)
-        console.print(table)
-        report[name] = {"seconds": medians, "rounds": rounds}
+        if name == "training":
+            steps = options.only or list(CASES)
+            report[name] = training_report.compare(console, steps, options.rounds, options.threads)
+        else:
+            report[name] = compare(console, name, options.rounds, options.threads)
     options.json.write_text(json.dumps(report, indent=1))
     console.print(f"written to {options.json}")
 
