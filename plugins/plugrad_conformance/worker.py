@@ -22,6 +22,8 @@ def main() -> None:
     """Load the device, tell of it, and run what comes in until there is no more."""
     # Names and records get pipes of their own: a backend may read standard input and write to standard output.
     names, out = _own(0, os.O_RDONLY), _own(1, os.O_WRONLY)
+    # A process that is killed loses what it has not written yet.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     waiting = _read(names)
     device = sys.argv[1]
     try:
