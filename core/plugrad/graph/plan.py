@@ -147,33 +147,35 @@ class Plan:
     def _learn(self, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
         """The first run."""
         del targets
-        results: Any = _Writer(self, None, tell=True).line()(inputs, ())
-        outputs: list[Any] = results[0]
-        everything: list[Any] = results[1]
-        values = [v for n in self.graph.nodes for v in n.results]
-        placed: dict[Value, int] = {}
-        for value, array in zip(values, everything, strict=True):
-            if value.spec.size and value.spec.shape and self._backend.place(None, array) is not None:
-                placed[value] = value.spec.nbytes
-                self._learned[value] = array
-        arrays = dict(zip(values, everything, strict=True))
-        arrays.update(zip(self.graph.inputs, inputs, strict=True))
-        views = {n for n in self.graph.nodes if self._may_view(n, arrays)}
+        like: dict[Value, Any] = {}
+        views: set[Node] = set()
+
+        def told(index: int, reads: Sequence[Any], results: Sequence[Any]) -> None:
+            # No array is kept: the first run holds no more memory than a run without a plan.
+            node = self.graph.nodes[index]
+            if self._may_view(node, reads, results):
+                views.add(node)
+            for value, array in zip(node.results, results, strict=True):
+                if value.spec.size and value.spec.shape:
+                    place = self._backend.place(None, array)
+                    if place is not None:
+                        like[value] = place
+
+        outputs = _Writer(self, None, told=told).line()(inputs, ())
+        placed = {value: value.spec.nbytes for value in like}
         layout = lay_out(self.graph, self._kernels, views, placed, self._replaced)
         self._views = views
         self.targets = tuple(layout.targets.values())
-        kept = {*layout.block_of, *layout.targets}
-        # Only the layouts are kept, in memory that nobody reads.
-        self._learned = {v: self._backend.place(None, self._learned[v]) for v in kept}
+        # What is only there to tell a layout is memory that nobody touches.
+        self._learned = {v: like[v] for v in (*layout.block_of, *layout.targets)}
         self._layout = layout
         return outputs
 
-    def _may_view(self, node: Node, arrays: Mapping[Value, Any]) -> bool:
+    def _may_view(self, node: Node, reads: Sequence[Any], results: Sequence[Any]) -> bool:
         """Whether a node may give a view: what the op says; of a rule, all of which may, what its kernel did."""
         if node.op.owner is None or not node.op.may_alias:
             return node.op.may_alias
-        reads = [arrays[v] for v in node.reads() if v in arrays]
-        return any(self._backend.is_view(arrays[v], a) for v in node.results for a in reads)
+        return any(self._backend.is_view(r, a) for r in results for a in reads)
 
 
 class _Writer:
@@ -184,14 +186,14 @@ class _Writer:
         plan: Plan,
         layout: Layout | None,
         *,
-        tell: bool = False,
+        told: Callable[[int, Sequence[Any], Sequence[Any]], None] | None = None,
         mark: Callable[[int], None] | None = None,
     ) -> None:
         self._graph = plan.graph
         self._kernels = plan._kernels
         self._backend = plan._backend
         self._layout = layout
-        self._tell = tell
+        self._told = told
         self._mark = mark
         self._plan = plan
         self._scope: dict[str, Any] = {}
@@ -214,14 +216,10 @@ class _Writer:
         targets = {} if layout is None else {v: i for i, v in enumerate(layout.targets)}
         if targets:
             lines.append(f"  {''.join(f't{i}, ' for i in range(len(targets)))}= targets")
-        body, everything = self._calls(targets)
-        lines += body
-        outputs = f"[{', '.join(names[v] for v in graph.outputs)}]"
-        lines.append(
-            f"  return {outputs}, [{', '.join(everything)}]" if self._tell else f"  return {outputs}"
-        )
+        lines += self._calls(targets)
+        lines.append(f"  return [{', '.join(names[v] for v in graph.outputs)}]")
         source = "\n".join(lines)
-        if not self._tell and self._mark is None:
+        if self._told is None and self._mark is None:
             self._plan.source = source
         exec(compile(source, "<plan>", "exec"), scope)
         run: Line = scope["run"]
@@ -238,8 +236,8 @@ class _Writer:
             self._scope[f"b{i}"] = self._fixed[value] = array
             self._names[value] = f"b{i}"
 
-    def _calls(self, targets: Mapping[Value, int]) -> tuple[list[str], list[str]]:
-        """The calls in order, each array let go of after its last reader; and the names of all results."""
+    def _calls(self, targets: Mapping[Value, int]) -> list[str]:
+        """The calls in order, each array let go of after its last reader."""
         graph, names, fixed = self._graph, self._names, self._fixed
         last: dict[Value, int] = {}
         for i, node in enumerate(graph.nodes):
@@ -247,7 +245,6 @@ class _Writer:
                 last[value] = i
         kept = {*graph.outputs, *graph.constants}
         lines: list[str] = []
-        everything: list[str] = []
         if self._mark is not None:
             self._scope["mark"] = self._mark
             lines.append("  mark(-1)")
@@ -267,16 +264,18 @@ class _Writer:
                     names[value] = f"v{i}_{j}"
                     fixed.pop(value, None)
                 lines.append(f"  {_form(node.form, names)} = k{i}({', '.join(arguments)})")
-            everything += [names[v] for v in node.results]
+            if self._told is not None:
+                self._scope["told"] = self._told
+                reads = "".join(f"{names[v]}, " for v in dict.fromkeys(node.reads()))
+                lines.append(f"  told({i}, ({reads}), ({''.join(f'{names[v]}, ' for v in node.results)}))")
             if self._mark is not None:
                 lines.append(f"  mark({i})")
-            if not self._tell:
-                dead = [v for v in dict.fromkeys(node.reads()) if last[v] == i]
-                dead += [v for v in node.results if v not in last]
-                gone = [names[v] for v in dead if v not in kept and v not in fixed and v not in targets]
-                if gone:
-                    lines.append(f"  {' = '.join(gone)} = None")
-        return lines, everything
+            dead = [v for v in dict.fromkeys(node.reads()) if last[v] == i]
+            dead += [v for v in node.results if v not in last]
+            gone = [names[v] for v in dead if v not in kept and v not in fixed and v not in targets]
+            if gone:
+                lines.append(f"  {' = '.join(gone)} = None")
+        return lines
 
     def _into(self, value: Value, targets: Mapping[Value, int]) -> str:
         """The name of the memory that a result is written into, or the empty string."""
