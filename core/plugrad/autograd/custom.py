@@ -245,7 +245,7 @@ class _Residual:
         """The leaf for backward, followed by the record if the ``node`` of the function is given."""
         if self._spec is None:
             return self._leaf
-        array = self._leaf._array
+        array = array_of(self._leaf)
         if node is None:
             return wrap(array, self._spec)
         if self._out is None:

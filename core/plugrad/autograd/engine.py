@@ -16,7 +16,7 @@ from plugrad.dispatch.cells import grad_of, set_grad
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import changed, local
 from plugrad.dispatch.record import Function, Leaf, Node, Origin, Slot
-from plugrad.dispatch.tracing import array_of, capture_error, current
+from plugrad.dispatch.tracing import array_of, capture_error, current, entered
 from plugrad.errors import AnomalyError, GradientError
 from plugrad.ops.arithmetic import add
 from plugrad.ops.creation import ones_of, zeros_of
@@ -157,6 +157,8 @@ def _walk(
                 f"a backward inside a captured function reaches what {node.name} computed outside: detach that tensor, "
                 "compute it inside, or call backward on a result"
             )
+        if capturing:
+            given = tuple(entered(c) for c in given)
         if plain and type(node) is Node and node.saved is not None:
             results = node.pullback.first(node.saved, *given)
         elif anomaly:

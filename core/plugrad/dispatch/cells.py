@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Container
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,8 @@ def rebind(cell: TensorData, array: Any, key: Spec | Tracked, node: Origin | Non
     """Bind ``cell`` to another value. Whatever changes a tensor that exists changes it through here."""
     for journal in _local.journals:
         journal.note(cell)
+    if mode.modes.capturing and current().bind(cell, array, key, node):
+        return
     cell._array = array
     cell._key = key
     cell._node = node
@@ -68,7 +71,8 @@ class Journal:
         key, before = id(cell), self._before
         if key not in before:
             reference = weakref.ref(cell, lambda _: before.pop(key, None))
-            before[key] = reference, cell._array, cell._key, cell._node
+            array = current().array_of(cell) if mode.modes.capturing else cell._array
+            before[key] = reference, array, cell._key, cell._node
 
     def note_grad(self, leaf: Leaf) -> None:
         """Remember the gradient that ``leaf`` holds, if it is the first time."""
@@ -95,13 +99,17 @@ class Journal:
         """The leaves whose gradient changed."""
         return list(self._grads)
 
-    def undo(self) -> None:
-        """Bind every cell to what it was bound to before, and give every leaf the gradient that it had."""
+    def undo(self, but: Container[int] = ()) -> None:
+        """Bind every cell to what it was bound to before, and give every leaf the gradient that it had.
+
+        Args:
+            but: the identities of cells to leave as they are.
+        """
         for leaf, grad in list(self._grads.items()):
             _hold(leaf, grad)
         for reference, *value in list(self._before.values()):
             cell = reference()
-            if cell is not None:
+            if cell is not None and id(cell) not in but:
                 rebind(cell, *value)
 
     def __enter__(self) -> Journal:

@@ -16,8 +16,8 @@ from plugrad.errors import CaptureError
 
 if TYPE_CHECKING:
     from plugrad.dispatch.op import Op
-    from plugrad.dispatch.record import Leaf
-    from plugrad.spec import Spec
+    from plugrad.dispatch.record import Leaf, Origin
+    from plugrad.spec import Spec, Tracked
     from plugrad.tensor import Tensor
 
 
@@ -44,6 +44,16 @@ class Trace(Protocol):
 
     def symbol_of(self, tensor: TensorData) -> Symbol:
         """What stands for the value of a tensor; one from outside becomes an input by reference."""
+
+    def array_of(self, tensor: TensorData) -> Any:
+        """The array of a tensor, or the symbol that it is bound to in this trace."""
+
+    def bind(self, tensor: TensorData, array: Any, key: Spec | Tracked, node: Origin | None) -> bool:
+        """Bind a tensor from outside to a symbol in this trace alone, so that other threads do not see it.
+
+        Returns:
+            Whether that was possible: it is not for a tensor made inside, nor where the key or the node changes.
+        """
 
     def enter(self, tensor: TensorData) -> TensorData:
         """A tensor with the same key and origin that holds its symbol."""
@@ -92,6 +102,11 @@ def made_of_host(array: Any, spec: Spec) -> Tensor:
     """A tensor over an array with values of the host. While capturing it is a constant of the function."""
     made = wrap(array, spec)
     return current().enter(made) if mode.modes.capturing else made  # type: ignore[return-value]
+
+
+def entered(tensor: Any) -> Any:
+    """A tensor of this value that holds its symbol; None as it is. For code that works with arrays."""
+    return None if tensor is None else current().enter(tensor)
 
 
 def refuse(what: str, fix: str, why: str = "where tensors have no values yet") -> None:

@@ -53,6 +53,8 @@ class _Trace:
         self.entered: dict[int, TensorData] = {}
         # Tensors from outside, by identity; holding them keeps the identities theirs.
         self.cells: dict[int, tuple[TensorData, Value]] = {}
+        # What those that are assigned are bound to, by identity.
+        self.bound: dict[int, tuple[TensorData, Any]] = {}
         for x in arguments:
             if id(x) in self.inputs:
                 continue
@@ -74,7 +76,7 @@ class _Trace:
         self.since = next(counter)
 
     def symbol_of(self, tensor: TensorData) -> Value:
-        array = tensor._array
+        array = self.array_of(tensor)
         if isinstance(array, Value):
             if array.graph is not self.graph:
                 raise capture_error(
@@ -87,6 +89,17 @@ class _Trace:
                 raise _Aliased
             found = self.cells[id(tensor)] = tensor, self.graph.input(tensor.spec)
         return found[1]
+
+    def array_of(self, tensor: TensorData) -> Any:
+        found = self.bound.get(id(tensor))
+        return tensor._array if found is None else found[1]
+
+    def bind(self, tensor: TensorData, array: Any, key: Spec | Tracked, node: Origin | None) -> bool:
+        if isinstance(tensor._array, Value) or key is not tensor._key or node is not tensor._node:
+            self.bound.pop(id(tensor), None)
+            return False
+        self.bound[id(tensor)] = tensor, array
+        return True
 
     def enter(self, tensor: TensorData) -> TensorData:
         if isinstance(tensor._array, Value) and tensor._array.graph is self.graph:
@@ -156,7 +169,7 @@ def _tracing(trace: _Trace) -> Iterator[Journal]:
             yield trace.journal
     finally:
         tracing.trace = None
-        trace.journal.undo()
+        trace.journal.undo(but=trace.bound)
         wrong = trace.restore()
     if wrong is not None:
         raise CaptureError(wrong)

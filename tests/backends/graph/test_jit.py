@@ -674,3 +674,133 @@ def test_what_leaves_a_plan_stays_as_it_is(device: str) -> None:
                 same(bits(before), was)
         arrays = [k[0]["loss"].numpy().item() for k in kept]
         assert len(set(arrays)) == 4
+
+
+def test_values_that_swap_and_views_that_are_kept(device: str) -> None:
+    """Whoever holds a value, as a view, on the host, or under another name, has it after the next replay."""
+
+    def run(captured: bool) -> Any:
+        a, b = values((3, 4), device), values((3, 4), device, 1)
+        row = values((4,), device, 2)
+        w = nn.Parameter(values((4, 3), device, 3))
+
+        def fn(x: pg.Tensor) -> Any:
+            before = a.detach()
+            a.assign(b)
+            b.assign(before * 2.0)
+            row.assign(b[0])
+            loss = (x @ w).sum()
+            loss.backward()
+            view = pg.permute_dims(w.detach(), (1, 0))
+            with pg.no_grad():
+                w.assign(w - 0.1 * w.grad)
+            return view, pg.permute_dims(w.detach(), (1, 0)), a[1], b.detach(), before
+
+        f = pg.jit(fn) if captured else fn
+        found, kept = [], []
+        for i in range(5):
+            results = f(values((3, 4), device, i))
+            names = [a.detach(), b.clone(), row[1:], w.detach(), w.grad]
+            host = [a.numpy(), row.numpy(), w.detach().numpy(), w.grad.numpy()]
+            kept.append(([*results, *names], host, bits([*results, *names]), [h.tobytes() for h in host]))
+            for tensors, arrays, were, bytes_ in kept:
+                same(bits(tensors), were)
+                assert [h.tobytes() for h in arrays] == bytes_
+            found.append(bits([*results, *names]))
+        return found
+
+    same(run(True), run(False))
+
+
+def test_gradients_that_are_changed_where_they_are(device: str) -> None:
+    def run(captured: bool) -> Any:
+        w, v = nn.Parameter(values((3,), device)), nn.Parameter(values((3,), device, 1))
+
+        def fn(x: pg.Tensor) -> Any:
+            (x * w * v).sum().backward()
+            w.grad *= 0.5
+            v.grad.assign(v.grad * 3.0)
+
+        def halve() -> None:
+            w.grad.assign(w.grad * 0.5)
+            v.grad[0] = 7.0
+
+        f, g = (pg.jit(fn), pg.jit(halve)) if captured else (fn, halve)
+        found = []
+        for i in range(4):
+            f(values((3,), device, i))
+            g()
+            found.append(bits([w.grad, v.grad]))
+        return found
+
+    same(run(True), run(False))
+
+
+def test_a_backward_outside_that_is_retained(device: str) -> None:
+    def fn(x: pg.Tensor, w: pg.Tensor) -> pg.Tensor:
+        return (pg.tanh(x @ w) ** 2.0).sum()
+
+    found = []
+    for f in (pg.jit(fn), fn):
+        w = nn.Parameter(values((4, 3), device))
+        rows = []
+        for i in range(3):
+            loss = f(values((2, 4), device, i), w)
+            other = f(values((2, 4), device, i + 7), w)
+            loss.backward(retain_graph=True)
+            loss.backward(retain_graph=True)
+            other.backward()
+            loss.backward()
+            rows.append(bits([loss, other, w.grad]))
+        found.append(rows)
+    same(found[0], found[1])
+
+
+def test_plain_functions_of_many_kinds(device: str) -> None:
+    x, y = values((4, 5), device), values((4, 5), device, 1)
+    for fn in (
+        lambda x, y: x,
+        lambda x, y: (y, x, y),
+        lambda x, y: pg.zeros((2,), device=device),
+        lambda x, y: [x.detach(), x.clone(), x.T, x[0], x.reshape(5, 4) if hasattr(x, "reshape") else x],
+        lambda x, y: {"e": pg.concat([x, y], axis=1), "s": pg.sort(x, axis=0), "m": pg.max(x, axis=1)},
+        lambda x, y: [row.sum() for row in x],
+        lambda x, y: pg.where(x > y, x, y) + (x == x).astype("float32"),
+        lambda x, y: pg.asarray([x[0, 0], 1.0, y[0, 0]]),
+        lambda x, y: pg.random.uniform((0, 3), device=device),
+    ):
+        captured = pg.jit(fn)
+        for a, b in ((x, y), (y, x), (x, x)):
+            for _ in range(2):
+                same(bits(captured(a, b)), bits(fn(a, b)))
+
+
+def test_rules_that_use_tensors_from_outside(device: str) -> None:
+    """A parameter that a custom derivative keeps, a cotangent from outside: read anew at each call."""
+
+    def run(captured: bool) -> Any:
+        w, slope, ct = nn.Parameter(values((3,), device)), values((3,), device, 1), values((3,), device, 2)
+
+        @pg.custom_vjp
+        def scaled(x: pg.Tensor, w: pg.Tensor) -> pg.Tensor:
+            return x * w
+
+        scaled.defvjp(lambda x, w: (x * w, (x, w)), lambda kept, ct: (slope, ct * kept[0] * kept[1]))
+
+        def fn(x: pg.Tensor) -> pg.Tensor:
+            w.grad = None
+            h = x.detach().requires_grad_()
+            pg.tanh(scaled(pg.sin(h), w)).backward(ct)
+            with pg.no_grad():
+                w.assign(w - 0.1 * w.grad)
+            return h.grad
+
+        f = pg.jit(fn) if captured else fn
+        found = []
+        for i in range(4):
+            found.append(bits([f(values((3,), device, i)), w, w.grad]))
+            slope += 1.0
+            ct += 0.5
+        return found
+
+    same(run(True), run(False))

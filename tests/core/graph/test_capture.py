@@ -363,3 +363,56 @@ def test_a_primitive_that_the_device_lacks(tmp_path: Path) -> None:
     assert error.startswith("exp: the device has no kernel for it, and it is a primitive")
     assert f"{script}:11, in fn: return pg.exp(x)" in error
     assert rest == [[0.0, 0.0], [0.0, 2.0], [2], [0.0, 2.0]]
+
+
+def test_another_thread_sees_nothing_of_what_is_assigned() -> None:
+    model, optimizer, step = model_and_step()
+    total = pg.zeros(())
+    arrays: list[Any] = []
+    tensors = [
+        *model.parameters(),
+        *model.buffers(),
+        *(t for s in optimizer.state for t in s.values()),
+        total,
+    ]
+    counter = pg.random.default_generator()
+    pg.random.uniform((1,))
+    before = [t._array for t in tensors]
+
+    def fn(x: Any) -> Any:
+        loss = step(x)
+        total.assign(total + 1.0)
+        total.assign(total + loss.detach())
+
+        def work() -> None:
+            with pg.use_device("null"):
+                arrays.extend(t._array for t in tensors)
+                arrays.append(pg.random.uniform((2,))._array)
+                arrays.append(counter.draw(1)[1]._array)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return loss + total
+
+    got = capture(fn, pg.zeros((5, 3)))
+    assert not any(isinstance(a, Value) for a in arrays)
+    assert all(a is b for a, b in zip(arrays, before, strict=False))
+    assert {id(a.cell) for a in got.assignments if a.cell is not None} >= {id(total)}
+    assert got.graph.nodes[-1].op.name == "add"
+
+
+def test_what_another_thread_assigns_meanwhile_stays() -> None:
+    total = pg.zeros(())
+    other = pg.ones(())
+
+    def fn(x: Any) -> Any:
+        total.assign(total + x)
+        thread = threading.Thread(target=lambda: total.assign(other))
+        thread.start()
+        thread.join()
+        return total * 2.0
+
+    got = capture(fn, pg.zeros(()))
+    assert total._array is other._array
+    assert [a.cell for a in got.assignments] == [total]

@@ -83,6 +83,15 @@ class _Lowering(Rewriter):
         value: Value = tensor._array
         return value
 
+    def array_of(self, tensor: TensorData) -> Any:
+        """The value that a tensor of a body holds."""
+        return tensor._array
+
+    def bind(self, tensor: Any, array: Any, key: Any, node: Any) -> bool:
+        """Bodies bind nothing from outside."""
+        del tensor, array, key, node
+        return False
+
     def enter(self, tensor: TensorData) -> TensorData:
         """The tensor itself; one that the body made of numbers is a constant."""
         if isinstance(tensor._array, Value):
