@@ -69,3 +69,15 @@ def test_gradients_inside_and_outside(op: Op[..., Any], device: str) -> None:
                         np.testing.assert_array_equal(
                             t.grad.numpy(), w.numpy(), err_msg=f"{op.name} {sample}"
                         )
+            captured = jit(inside)
+            for _ in range(2):
+                for t in flat(outside):
+                    if t.requires_grad:
+                        t.grad = None
+                for t, got, w in zip(flat(outside), captured(outside), wanted, strict=True):
+                    assert (got is None) == (w is None) == (t.grad is None), f"{op.name} {sample}"
+                    if w is not None:
+                        np.testing.assert_array_equal(got.numpy(), w.numpy(), err_msg=f"{op.name} {sample}")
+                        np.testing.assert_array_equal(
+                            t.grad.numpy(), w.numpy(), err_msg=f"{op.name} {sample}"
+                        )
