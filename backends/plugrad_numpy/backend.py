@@ -70,14 +70,10 @@ class NumPyBackend(Backend):
         return isinstance(array, np.ndarray) and isinstance(of, np.ndarray) and np.may_share_memory(array, of)
 
     def exclusive(self, array: Array, references: int) -> bool:
-        """Whether the array owns its memory, may be written to, and no view refers to it."""
-        # One reference is this function's argument, one that of getrefcount.
-        return (
-            type(array) is np.ndarray
-            and array.flags.owndata
-            and array.flags.writeable
-            and sys.getrefcount(array) <= references + 2
-        )
+        """Whether the array owns its memory, and no view refers to it."""
+        # An array with a base is a view, or foreign memory; one reference is this function's argument, one that of
+        # getrefcount.
+        return type(array) is np.ndarray and array.base is None and sys.getrefcount(array) <= references + 2
 
     def to_dlpack(self, array: Array, **options: Any) -> Any:
         """A capsule over the array's memory, read-only as tensors are.

@@ -37,6 +37,11 @@ def rebind(cell: TensorData, array: Any, key: Spec | Tracked, node: Origin | Non
     cell._node = node
 
 
+def unwatched() -> bool:
+    """Whether no journal of this thread is told what is rebound."""
+    return not _local.journals
+
+
 def grad_of(leaf: Leaf) -> Tensor | None:
     """The gradient that a leaf holds."""
     return current().grad_of(leaf) if mode.modes.capturing else leaf.grad

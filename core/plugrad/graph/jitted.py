@@ -14,13 +14,13 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 from plugrad import tree
 from plugrad.backend import backend_of, current_device
 from plugrad.dispatch.call import attribute_key
-from plugrad.dispatch.cells import rebind, set_grad
+from plugrad.dispatch.cells import rebind, set_grad, unwatched
 from plugrad.dispatch.data import TensorData, wrap
 from plugrad.dispatch.modes import Modes, local
 from plugrad.dispatch.record import Function, Origin, Slot
 from plugrad.dispatch.tracing import capture_error
 from plugrad.errors import ArgumentError, GradientError
-from plugrad.graph.capture import CELLS, Capture
+from plugrad.graph.capture import CELLS, Assignment, Capture
 from plugrad.graph.ir import Graph, Node
 from plugrad.graph.plan import Plan
 from plugrad.spec import Tracked
@@ -53,8 +53,14 @@ class Jitted(Generic[P, R]):
             return self._fn(*args, **kwargs)
         if not _enabled():
             return self._fn(*args, **kwargs)
-        leaves, structure = tree.flatten((args, kwargs))
-        key = (structure, tuple(map(_key, leaves)), modes, current_device())
+        leaves: Sequence[Any]
+        if not kwargs and all(isinstance(a, TensorData) for a in args):
+            # Nothing but tensors, by position: what they are is all that there is to tell.
+            leaves, structure = args, _positional(len(args))
+            key: Any = (*[a._key for a in args], modes, current_device())  # type: ignore[attr-defined]
+        else:
+            leaves, structure = tree.flatten((args, kwargs))
+            key = (structure, tuple(map(_key, leaves)), modes, current_device())
         ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
         if ready is None:
             ready = self._capture(key, structure, leaves, modes)
@@ -107,6 +113,10 @@ class _Ready:
         self._modes = modes
         forward = graph.nodes[: capture.forward_nodes]
         self._split(forward)
+        self._aims: list[tuple[Assignment, int, int]] = []
+        self._bindings = [
+            (a, None if a.output is None else self._place[a.output]) for a in capture.assignments
+        ]
         self._read = {output for output, before in self._replaced().items() if before is not None}
         self._assigned = {self._place[a.output]: a for a in capture.assignments if a.output is not None}
         shown = ", ".join(str(x.spec) if isinstance(x, TensorData) else repr(x)[:20] for x in leaves)
@@ -155,52 +165,66 @@ class _Ready:
 
     def _targets(self) -> list[Any]:
         """Memory for what is assigned: that of what it replaces, where nothing else holds it, or new."""
-        plan, backend = self.plan, self._backend
+        plan, exclusive = self.plan, self._backend.exclusive
+        if len(self._aims) != len(plan.targets):
+            self._aims = [(self._assigned[o], o, 2 + (o in self._read)) for o in plan.targets]
         found: list[Any] = []
-        for output in plan.targets:
-            a = self._assigned[output]
-            array, references = None, 2  # those of the tensor and of this name
+        for a, output, references in self._aims:
+            # References: those of the tensor and of this name, and that of the inputs where it is one; an argument
+            # may be the same tensor.
+            array = None
             if a.cell is not None:
                 array = a.cell._array
-                references += output in self._read  # an input of this run; an argument may be the same tensor
-            elif (
-                a.leaf is not None
-                and (grad := a.leaf.grad) is not None
-                and grad._key is a.leaf.spec
-                and sys.getrefcount(grad) == 3  # the leaf's, this name's, and that of the call
-            ):
-                array = grad._array
-            if array is not None and not backend.exclusive(array, references):
-                array = None
-            found.append(backend.place(None, plan.like(output)) if array is None else array)
+            else:
+                grad = a.leaf.grad  # type: ignore[union-attr]
+                # The leaf's reference, this name's, and that of the call.
+                if grad is not None and grad._key is a.key and sys.getrefcount(grad) == 3:
+                    array = grad._array
+                grad = None
+            if array is None or not exclusive(array, references):
+                array = self._backend.place(None, plan.like(output))
+            found.append(array)
         return found
+
+    def _assign(self, arrays: Sequence[Any]) -> None:
+        """Bind cells and gradients to what was computed."""
+        quiet = unwatched()
+        for a, place in self._bindings:
+            array = None if place is None else arrays[place]
+            cell, leaf = a.cell, a.leaf
+            if cell is not None:
+                if quiet and cell._key is a.key:
+                    cell._array = array
+                else:
+                    assert a.key is not None
+                    rebind(cell, array, a.key, cell._node if isinstance(a.key, Tracked) else None)
+                continue
+            assert leaf is not None
+            held = leaf.grad
+            # A gradient that was written over is held already.
+            if not quiet or array is None or held is None or held._array is not array:
+                set_grad(leaf, None if array is None else wrap(array, leaf.spec))
 
     def replay(self, leaves: Sequence[Any], fn: Callable[..., Any]) -> Any:
         """Run the plan on the arguments and on what the cells hold now; bind what it assigns."""
-        capture = self.capture
-        tensors = [x for x in leaves if isinstance(x, TensorData)]
-        inputs: list[Any] = [None] * len(self._inputs)
+        capture, places = self.capture, self._inputs
+        inputs: list[Any] = [None] * len(places)
+        tensors = (x for x in leaves if isinstance(x, TensorData))
         for index, x in zip(capture.arguments, tensors, strict=True):
-            inputs[self._inputs[index]] = x._array
+            inputs[places[index]] = x._array
         with CELLS:
             for cell, index, _ in capture.cells:
-                inputs[self._inputs[index]] = cell._array
+                inputs[places[index]] = cell._array
             for leaf, place in capture.grads:
                 if place is not None:
-                    inputs[self._inputs[place]] = leaf.grad._array  # type: ignore[union-attr]
+                    inputs[places[place]] = leaf.grad._array  # type: ignore[union-attr]
         for i, place in capture.argument_grads:
             if place is not None:
-                inputs[self._inputs[place]] = leaves[i]._node.grad._array
+                inputs[places[place]] = leaves[i]._node.grad._array
         arrays = self.plan.run(inputs, self._targets())
-        for a in capture.assignments:
-            array = None if a.output is None else arrays[self._place[a.output]]
-            if a.cell is not None:
-                assert a.key is not None
-                rebind(a.cell, array, a.key, a.cell._node if isinstance(a.key, Tracked) else None)
-            else:
-                assert a.leaf is not None
-                set_grad(a.leaf, None if array is None else wrap(array, a.leaf.spec))
-        capture.bind_arguments(leaves, lambda output: arrays[self._place[output]])
+        self._assign(arrays)
+        if capture.argument_assignments:
+            capture.bind_arguments(leaves, lambda output: arrays[self._place[output]])
         results = list(capture.leaves)
         for i, argument in capture.passed:
             results[i] = leaves[argument]
@@ -210,7 +234,7 @@ class _Ready:
             results[i] = wrap(arrays[self._place[results[i]]], spec)
         if capture.followed:
             self._record(results, arrays[self._first :], fn, leaves)
-        return tree.unflatten(capture.structure, results)
+        return results[0] if capture.structure.kind is None else tree.unflatten(capture.structure, results)
 
     def _record(
         self,
@@ -261,6 +285,12 @@ def _end(name: str, found: list[Any], parents: Sequence[Origin | None]) -> None:
     node = Function(f"backward of {name}", tuple(parents), tuple(found[i].spec for i in places), back)
     for k, i in enumerate(places):
         found[i] = wrap(found[i]._array, found[i].spec, node if len(places) == 1 else Slot(node, k))
+
+
+@functools.cache
+def _positional(count: int) -> tree.Structure:
+    """The structure of the arguments of a call with this many positional ones that are leaves."""
+    return tree.flatten(((None.__class__,) * count, {}))[1]
 
 
 def _key(leaf: Any) -> Any:
