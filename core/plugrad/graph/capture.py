@@ -8,171 +8,24 @@ every gradient is bound back when it is through, also where it fails.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from plugrad import tree
 from plugrad.autograd import engine
-from plugrad.dispatch.anomaly import line_of_backward, user_line
 from plugrad.dispatch.cells import Journal, rebind, set_grad
 from plugrad.dispatch.data import TensorData, wrap
-from plugrad.dispatch.epoch import EPOCH, Guarded, Settable, alike
-from plugrad.dispatch.modes import changed
-from plugrad.dispatch.record import Leaf, Node, Origin, Slot, counter
+from plugrad.dispatch.epoch import EPOCH
+from plugrad.dispatch.record import Leaf, Node, Origin, Slot
 from plugrad.dispatch.tracing import capture_error
-from plugrad.dispatch.tracing import local as tracing
-from plugrad.errors import CaptureError
-from plugrad.graph.ir import Graph, Value
+from plugrad.graph.ir import Value
 from plugrad.graph.reach import guarded_in
+from plugrad.graph.trace import CELLS, Aliased, CaptureTrace, tracing_into
 from plugrad.spec import Tracked
 
 if TYPE_CHECKING:
-    from plugrad.dispatch.op import Op
     from plugrad.spec import Spec
-    from plugrad.tensor import Tensor
-
-
-CELLS: Final = threading.RLock()
-"""Held while a function is captured, as what it assigns holds symbols meanwhile, and while a replay reads cells."""
-
-
-class _Aliased(BaseException):
-    """An argument is a tensor that the function reads from outside too. No ``except Exception`` must take it."""
-
-
-class _Trace:
-    """A capture on its way; see `plugrad.dispatch.tracing.Trace`."""
-
-    def __init__(self, arguments: Sequence[TensorData], by_reference: bool) -> None:
-        self.graph = Graph()
-        # Arguments by identity, in the order of the inputs that they are, and the tensors that stand for them inside.
-        self.inputs: dict[int, tuple[TensorData, Value]] = {}
-        self.entered: dict[int, TensorData] = {}
-        # Tensors from outside, by identity; holding them keeps the identities theirs.
-        self.cells: dict[int, tuple[TensorData, Value]] = {}
-        # What those that are assigned are bound to, by identity.
-        self.bound: dict[int, tuple[TensorData, Any]] = {}
-        for x in arguments:
-            if id(x) in self.inputs:
-                continue
-            value = self.graph.input(x.spec)
-            self.inputs[id(x)] = x, value
-            if by_reference:
-                self.cells[id(x)] = x, value
-            self.entered[id(x)] = x if by_reference else wrap(value, x.spec, x._node)
-        self._by_reference = by_reference
-        self.grads: dict[Leaf, Tensor | None] = {}
-        self.grad_values: dict[Leaf, Value] = {}
-        self.symbolic_grads: dict[Leaf, Tensor] = {}
-        self.guarded: dict[int, Guarded] = {}
-        # Objects that the function made; holding them keeps the identities theirs.
-        self.own: dict[int, Settable] = {}
-        # What attributes of guarded objects were, by object and name, and the line that set them first.
-        self.settings: dict[tuple[int, str], tuple[Settable, str, Any, Callable[[], None], str]] = {}
-        self.journal = Journal()
-        self.since = next(counter)
-
-    def symbol_of(self, tensor: TensorData) -> Value:
-        array = self.array_of(tensor)
-        if isinstance(array, Value):
-            if array.graph is not self.graph:
-                raise capture_error(
-                    "a tensor of another captured function is used, where it has no value: return it from there"
-                )
-            return array
-        found = self.cells.get(id(tensor))
-        if found is None:
-            if id(tensor) in self.inputs:
-                raise _Aliased
-            found = self.cells[id(tensor)] = tensor, self.graph.input(tensor.spec)
-        return found[1]
-
-    def array_of(self, tensor: TensorData) -> Any:
-        found = self.bound.get(id(tensor))
-        return tensor._array if found is None else found[1]
-
-    def bind(self, tensor: TensorData, array: Any, key: Spec | Tracked, node: Origin | None) -> bool:
-        if isinstance(tensor._array, Value) or key is not tensor._key or node is not tensor._node:
-            self.bound.pop(id(tensor), None)
-            return False
-        self.bound[id(tensor)] = tensor, array
-        return True
-
-    def enter(self, tensor: TensorData) -> TensorData:
-        if isinstance(tensor._array, Value) and tensor._array.graph is self.graph:
-            return tensor
-        return wrap(self.symbol_of(tensor), tensor.spec, tensor._node)
-
-    def outside(self, tensor: TensorData) -> bool:
-        """Whether a tensor was there before, an argument included."""
-        held = self.journal.array_before(tensor)
-        if not isinstance(held, Value) or held.graph is not self.graph:
-            return True
-        return any(tensor is x for x in self.entered.values())
-
-    def apply(
-        self, op: Op[..., Any], arrays: Sequence[Any], attributes: Mapping[str, Any], results: Any
-    ) -> Any:
-        operands = [tuple(a) if isinstance(a, list) else a for a in arrays]
-        return self.graph.add(op, operands, attributes, results, line_of_backward() or user_line())
-
-    def note(self, guarded: Guarded) -> None:
-        self.guarded[id(guarded)] = guarded
-
-    def made(self, guarded: Settable) -> None:
-        self.own[id(guarded)] = guarded
-
-    def setting(self, guarded: Settable, name: str) -> None:
-        if id(guarded) in self.own:
-            return
-        if (id(guarded), name) not in self.settings:
-            before, undo = guarded.__attribute__(name)
-            self.settings[id(guarded), name] = guarded, name, before, undo, user_line()
-
-    def grad_of(self, leaf: Leaf) -> Tensor | None:
-        held = leaf.grad
-        if self.journal.regraded(leaf) or leaf.seq >= self.since:
-            return held
-        if leaf not in self.grads:
-            self.grads[leaf] = held
-        if held is None:
-            return None
-        if leaf not in self.symbolic_grads:
-            value = self.grad_values[leaf] = self.graph.input(held.spec)
-            self.symbolic_grads[leaf] = wrap(value, held.spec)
-        return self.symbolic_grads[leaf]
-
-    def restore(self) -> str | None:
-        """Set attributes of guarded objects back; what is wrong, if one had not been set back by the function."""
-        wrong = None
-        for guarded, name, before, undo, line in self.settings.values():
-            if not alike(guarded.__attribute__(name)[0], before):
-                undo()
-                wrong = wrong or (
-                    f"{type(guarded).__name__}.{name} is set inside a captured function, where it would be set once and "
-                    f"not at each call, at {line}; return the value, keep it in a buffer and assign that "
-                    f"(self.{name}.assign(value)), or set it outside"
-                )
-        return wrong
-
-
-@contextmanager
-def _tracing(trace: _Trace) -> Iterator[Journal]:
-    """Capture into ``trace`` while the block runs, and bind everything back after it."""
-    tracing.trace = trace
-    wrong = None
-    try:
-        with trace.journal, changed(capturing=True):
-            yield trace.journal
-    finally:
-        tracing.trace = None
-        trace.journal.undo(but=trace.bound)
-        wrong = trace.restore()
-    if wrong is not None:
-        raise CaptureError(wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +85,7 @@ class Capture:
         with CELLS:
             try:
                 self._capture(fn, structure, leaves, by_reference=False)
-            except _Aliased:
+            except Aliased:
                 # Arguments enter as the tensors that they are, and must be those at each replay.
                 self._capture(fn, structure, leaves, by_reference=True)
 
@@ -240,14 +93,14 @@ class Capture:
         self, fn: Callable[..., Any], structure: tree.Structure, leaves: Sequence[Any], by_reference: bool
     ) -> None:
         given = [x for x in leaves if isinstance(x, TensorData)]
-        trace = _Trace(given, by_reference)
+        trace = CaptureTrace(given, by_reference)
         self.graph = graph = trace.graph
         self.arguments = [trace.inputs[id(x)][1].index for x in given]
         self._places = {id(x): i for i, x in reversed(list(enumerate(leaves))) if isinstance(x, TensorData)}
         self._outputs: dict[Value, int] = {}
         for guarded in guarded_in(fn, leaves):
             trace.note(guarded)
-        with _tracing(trace) as journal:
+        with tracing_into(trace) as journal:
             entered = [trace.entered[id(x)] if isinstance(x, TensorData) else x for x in leaves]
             args, kwargs = tree.unflatten(structure, entered)
             result = fn(*args, **kwargs)
@@ -276,8 +129,14 @@ class Capture:
                 self.grads.append((leaf, index))
         graph.outputs = list(self._outputs)
         self.assigns = bool(self.assignments or self.argument_assignments)
-        self._same = [id(x) for x in given] if by_reference else None
-        self._pattern = _pattern(given)
+        ids = [id(x) for x in given]
+        self._same = ids if by_reference else None
+        self._pattern = _pattern(ids)
+        self._tensors = [i for i, x in enumerate(leaves) if isinstance(x, TensorData)]
+        # Which of the arguments that need a gradient are leaves.
+        self._tracked = [
+            (i, isinstance(leaves[i]._node, Leaf)) for i in self._tensors if leaves[i]._node is not None
+        ]
         self._cell_ids = {id(cell) for cell, *_ in self.cells}
         self._epoch = EPOCH.count
         self._guards = [(g, g.__guard__()) for g in trace.guarded.values()]
@@ -285,7 +144,7 @@ class Capture:
     def _output(self, value: Value) -> int:
         return self._outputs.setdefault(value, len(self._outputs))
 
-    def _assign(self, trace: _Trace, journal: Journal) -> None:
+    def _assign(self, trace: CaptureTrace, journal: Journal) -> None:
         self.assignments: list[Assignment] = []
         self.argument_assignments: list[ArgumentAssignment] = []
         places = {id(trace.entered[x]): i for x, i in self._places.items()}
@@ -324,7 +183,7 @@ class Capture:
             else:
                 self.assignments.append(Assignment(None, leaf, leaf.spec, index))
 
-    def _return(self, trace: _Trace, outs: list[Any]) -> None:
+    def _return(self, trace: CaptureTrace, outs: list[Any]) -> None:
         """Take apart what the function returned; ``outs`` are its leaves."""
         places = {id(trace.entered[x]): i for x, i in self._places.items()}
         self.leaves: list[Any] = []
@@ -345,7 +204,7 @@ class Capture:
                 o = self._output(trace.symbol_of(o))
             self.leaves.append(o)
 
-    def _pull(self, trace: _Trace, outs: Sequence[Any]) -> None:
+    def _pull(self, trace: CaptureTrace, outs: Sequence[Any]) -> None:
         """Capture the backward of the results that are recorded."""
         self.followed = [i for i in self.tensors if outs[i]._node is not None]
         self.forward_nodes = len(self.graph.nodes)
@@ -386,13 +245,16 @@ class Capture:
         for leaf, index in self.grads:
             if (leaf.grad is None) is not (index is None):
                 return False
-        tensors = [x for x in leaves if isinstance(x, TensorData)]
-        if self._same is not None:
-            if [id(x) for x in tensors] != self._same:
+        for i, was_leaf in self._tracked:
+            if isinstance(leaves[i]._node, Leaf) is not was_leaf:
                 return False
-        elif not self._cell_ids.isdisjoint(map(id, tensors)) or _pattern(tensors) != self._pattern:
-            return False
-        return all((leaves[i]._node.grad is None) is (index is None) for i, index in self.argument_grads)
+        for i, index in self.argument_grads:
+            if (leaves[i]._node.grad is None) is not (index is None):
+                return False
+        ids = [id(leaves[i]) for i in self._tensors]
+        if self._same is not None:
+            return ids == self._same
+        return self._cell_ids.isdisjoint(ids) and _pattern(ids) == self._pattern
 
     def bind_arguments(self, leaves: Sequence[Any], array_of: Callable[[int], Any]) -> None:
         """Bind what the function assigned to its arguments; ``array_of`` gives the array of an output."""
@@ -404,10 +266,9 @@ class Capture:
                 rebind(x, array, a.key, x._node if isinstance(a.key, Tracked) else None)
 
 
-def _pattern(tensors: Sequence[TensorData]) -> list[tuple[int, bool]]:
-    """Which of the tensors are the same object, and which are leaves."""
-    first: dict[int, int] = {}
-    return [(first.setdefault(id(x), i), isinstance(x._node, Leaf)) for i, x in enumerate(tensors)]
+def _pattern(ids: list[int]) -> list[int] | None:
+    """Which of the objects are the same; None where all differ."""
+    return None if len(set(ids)) == len(ids) else [ids.index(i) for i in ids]
 
 
 def _check_result(leaf: Any) -> None:
