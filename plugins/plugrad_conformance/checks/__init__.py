@@ -9,6 +9,7 @@ from typing import Final
 from plugrad_conformance.cases import Case
 from plugrad_conformance.checks import (
     aliasing,
+    captured,
     determinism,
     errors,
     forward,
@@ -43,6 +44,7 @@ CHECKS: Final[dict[str, ModuleType]] = {
     "layout": layout,
     "special": special,
     "into": into,
+    "captured": captured,
     "determinism": determinism,
     "queue": queue,
     "threads": threads,

@@ -85,6 +85,7 @@ def forward(
     place: Place | None = None,
     operands: Sequence[Any] | None = None,
     check: Callable[[Application, list[Host], list[Host]], None] | None = None,
+    apply: Callable[[list[Any]], Any] | None = None,
 ) -> None:
     """Apply ``op`` to a sample in ``dtype`` and hold the results against the oracle's.
 
@@ -96,6 +97,7 @@ def forward(
         place: brings a host array to the device; in another layout, for example.
         operands: host operands instead of the sample's own.
         check: also called, with the application, what was got, and what is wanted.
+        apply: what applies the op to the operands on the device; the op itself by default.
 
     Raises:
         Failure: if a result is not as wanted, or an operand was changed.
@@ -104,7 +106,7 @@ def forward(
     hosts = [rounded(o, dtype) for o in (sample.operands if operands is None else operands)]
     application = Application.of(op, sample, hosts, dtype)
     given = placed(hosts, place or place_on(subject))
-    results = tensors(sample.apply(op, given))
+    results = tensors(sample.apply(op, given) if apply is None else apply(given))
     heads, tails = application.exact()
     if len(results) != len(heads):
         raise Failure(f"{sample}: {len(results)} results, wanted {len(heads)}")
@@ -149,13 +151,15 @@ def pulled(
     cts: Callable[[list[pg.Tensor]], list[pg.Tensor]],
     place: Place,
     wrt: Sequence[int],
+    apply: Callable[[list[Any]], Any] | None = None,
 ) -> tuple[list[pg.Tensor | None], list[Any], list[pg.Tensor]]:
     """The gradients with respect to the operands ``wrt``, the operands on the device, and the results."""
     given = placed(hosts, place)
     leaves = tensors(given)
     for i in wrt:
         leaves[i].requires_grad_()
-    outs = [t for t in tensors(sample.apply(op, given)) if t.requires_grad]
+    results = sample.apply(op, given) if apply is None else apply(given)
+    outs = [t for t in tensors(results) if t.requires_grad]
     if not outs:
         return [None for _ in wrt], given, outs
     seeds: list[Any] = [(o._node, c) for o, c in zip(outs, cts(outs), strict=True)]
@@ -176,6 +180,7 @@ def gradient(
     ct: Callable[[Host], Host] | None = None,
     identity: bool = True,
     loose: bool = False,
+    apply: Callable[[list[Any]], Any] | None = None,
 ) -> bool:
     """Hold the gradients of ``op`` at a sample, for random cotangents, against those of its rule on oracles.
 
@@ -192,6 +197,7 @@ def gradient(
         identity: hold that rule, in turn, against finite differences of the op's oracle: the adjoint identity
             ``<ct, J t> = <vjp(ct), t>`` for random ``ct`` and ``t``.
         loose: leave out what is not finite.
+        apply: what applies the op to the operands on the device; the op itself by default.
 
     Returns:
         Whether there was a gradient to hold.
@@ -217,7 +223,7 @@ def gradient(
         seeds.extend(bring(c) for c in drawn)
         return seeds
 
-    got, given, outs = pulled(op, sample, hosts, draw, place or place_on(subject), asked)
+    got, given, outs = pulled(op, sample, hosts, draw, place or place_on(subject), asked, apply)
     if not outs:
         return False
     wanted, _, _ = pulled(op, sample, hosts, lambda _: [on_reference(c) for c in drawn], on_reference, asked)

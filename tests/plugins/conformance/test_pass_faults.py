@@ -1,0 +1,163 @@
+"""Faults of the plan and of its passes, put in one at a time: the suite's captured cases notice each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from plugrad.backend import KernelTable, register_backend
+from plugrad.dispatch.op import Op
+from plugrad.graph import memory, passes, plan
+from plugrad.graph.ir import Graph, Value
+from plugrad.graph.passes import common
+from plugrad.graph.rewrite import Rewriter
+from plugrad_conformance.checks import all_cases
+from plugrad_conformance.running import run_case
+from plugrad_conformance.subject import Subject
+from plugrad_numpy.backend import NumPyBackend
+
+OPS = (
+    "softmax",
+    "layer_norm",
+    "gelu",
+    "cross_entropy",
+    "logsumexp",
+    "lstm_sequence",
+    "group_norm",
+    "pad",
+    "tile",
+    "roll",
+)
+
+
+class Primitives(NumPyBackend):
+    """NumPy with kernels of primitives alone: bodies make graphs of many nodes."""
+
+    name = "primitives_of_numpy"
+
+    def __init__(self) -> None:
+        self.kernels = KernelTable()
+        for op, kernels in NumPyBackend.kernels._kernels.items():
+            if isinstance(op, Op) and op.primitive:
+                for kernel in kernels:
+                    self.kernels.add(op, kernel)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    register_backend(Primitives())
+    return Subject(Primitives.name)
+
+
+def failed(subject: Subject) -> list[str]:
+    cases = [c for c in all_cases() if c.kind == "captured" and c.op in OPS]
+    assert len(cases) > 12
+    records = [run_case(c, subject) for c in cases]
+    return [r["id"] for r in records if r["status"] == "failed"]
+
+
+def test_the_correct_one_passes(subject: Subject) -> None:
+    assert failed(subject) == []
+
+
+def _no_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view counts as memory of its own."""
+
+    def roots(graph: Graph, views: Any) -> dict[Value, tuple[Value, ...]]:
+        del views
+        values = [*graph.inputs, *graph.constants, *(v for n in graph.nodes for v in n.results)]
+        return {v: (v,) for v in values}
+
+    monkeypatch.setattr(memory, "roots_of", roots)
+
+
+def _too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is free before its last reader has run."""
+    original = memory._block
+
+    def block(layout: memory.Layout, free: list[int], size: int) -> int:
+        taken = [b for b in range(len(layout.blocks)) if b not in free]
+        return original(layout, free + taken[-1:], size)
+
+    monkeypatch.setattr(memory, "_block", block)
+
+
+def _attributes_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two applications that differ in an attribute alone are taken for one."""
+    monkeypatch.setattr(
+        common, "attribute_key", lambda value: value if isinstance(value, (int, float)) else None
+    )
+    monkeypatch.setattr(common, "sorted", lambda items: (), raising=False)
+
+
+def _wrong_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowering reduces over the axis before."""
+    original = passes.lower
+
+    def lower(graph: Graph, backend: Any, modes: Any) -> Graph:
+        rewriter = Rewriter(original(graph, backend, modes))
+        for node in rewriter.source.nodes:
+            if node.op.name == "sum" and node.attributes["axis"] and node.results[0].spec.ndim:
+                spec = next(node.reads()).spec
+                square = len(set(spec.shape)) < len(spec.shape)
+                if square or node.attributes["keepdims"]:
+                    node.attributes["axis"] = tuple(max(a - 1, 0) for a in node.attributes["axis"][:1])
+            rewriter.copy(node)
+        return rewriter.finish()
+
+    monkeypatch.setitem(passes.PASSES, "lower", lambda g, c: lower(g, c.backend, c.modes))
+
+
+def _dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last addition, an epilogue, is left out."""
+    original = passes.PASSES["algebra"]
+
+    def drop(graph: Graph, context: Any) -> Graph:
+        graph = original(graph, context)
+        rewriter = Rewriter(graph)
+        adds = [n for n in graph.nodes if n.op.name == "add" and isinstance(n.operands[0], Value)]
+        for node in graph.nodes:
+            first = node.operands[0] if node.operands else None
+            if adds and node is adds[-1] and isinstance(first, Value) and first.spec is node.results[0].spec:
+                rewriter.replace(node, rewriter.value(first))
+            else:
+                rewriter.copy(node)
+        return rewriter.finish()
+
+    monkeypatch.setitem(passes.PASSES, "algebra", drop)
+
+
+def _first_results_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line writes what leaves it into memory of its own, which the next replay writes again."""
+    original = plan.lay_out
+
+    def lay_out(graph: Graph, *rest: Any) -> Any:
+        outputs, graph.outputs = graph.outputs, []
+        try:
+            return original(graph, *rest)
+        finally:
+            graph.outputs = outputs
+
+    monkeypatch.setattr(plan, "lay_out", lay_out)
+
+
+FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
+    _no_aliases,
+    _too_early,
+    _attributes_forgotten,
+    _wrong_axis,
+    _dropped,
+    _first_results_again,
+)
+
+
+@pytest.fixture(params=FAULTS, ids=lambda f: f.__name__.strip("_"))
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    request.param(monkeypatch)
+    yield request.param.__doc__ or ""
+
+
+def test_each_fault_is_noticed(fault: str, subject: Subject) -> None:
+    assert failed(subject), f"not noticed: {fault}"
