@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -154,9 +154,9 @@ FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
 
 
 @pytest.fixture(params=FAULTS, ids=lambda f: f.__name__.strip("_"))
-def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     request.param(monkeypatch)
-    yield request.param.__doc__ or ""
+    return request.param.__doc__ or ""
 
 
 def test_each_fault_is_noticed(fault: str, subject: Subject) -> None:
