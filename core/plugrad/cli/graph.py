@@ -77,7 +77,7 @@ def graph_command(
     ready = captures[which - 1]
     steps: list[Step] = []
     if pass_ is not None or all_:
-        context = Context(ready._backend, ready._modes)
+        context = Context(ready.backend, ready.modes)
         run_passes(ready.capture.graph, context, lambda *step: steps.append(step))
         steps = [s for s in steps if all_ or s[0] == pass_]
     if format_ is Format.TEXT:
@@ -132,7 +132,7 @@ def _captures(target: str) -> list[Any]:
         with contextlib.redirect_stdout(sys.stderr):
             scope = runpy.run_path(script, run_name="__plugrad_graph__")
             function = _found(scope, name, script)
-            if not function._captures:
+            if not function.captures():
                 if not callable(scope.get("example_args")):
                     raise ArgumentError(
                         f"graph: {script} neither calls {name} nor defines example_args(); add to it "
@@ -141,7 +141,7 @@ def _captures(target: str) -> list[Any]:
                 _called(function, scope["example_args"](), script)
     finally:
         sys.argv, sys.path = argv, path
-    found = [ready for captures in function._captures.values() for ready in reversed(captures)]
+    found = function.captures()
     if not found:
         raise ArgumentError("graph: nothing is captured; is PLUGRAD_JIT 0 in the environment?")
     return found

@@ -20,13 +20,18 @@ from plugrad.dispatch.modes import Modes, local
 from plugrad.dispatch.record import Function, Origin, Slot
 from plugrad.dispatch.tracing import capture_error
 from plugrad.errors import ArgumentError, GradientError
-from plugrad.graph.capture import CELLS, Assignment, Capture
+from plugrad.graph.capture import Assignment, Capture
 from plugrad.graph.ir import Graph, Node
 from plugrad.graph.plan import Plan
+from plugrad.graph.profile import Profile, Roofline
+from plugrad.graph.trace import CELLS
 from plugrad.spec import Tracked
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+RUNS: Final = 20
+"""Calls that a profile is the median of."""
 
 CAPTURES: Final = 16
 """Captures that a function keeps; beyond it the oldest goes."""
@@ -39,9 +44,10 @@ class Jitted(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R]) -> None:
         self._fn = fn
-        self._captures: dict[Any, list[_Ready]] = {}
+        self._captures: dict[Any, list[Captured]] = {}
         self._lock = threading.RLock()
         self._warned = False
+        self._last: Captured | None = None
         self._name = str(getattr(fn, "__name__", type(fn).__name__))
         # Without its attributes: the function may be a module.
         functools.update_wrapper(self, fn, updated=())
@@ -64,6 +70,7 @@ class Jitted(Generic[P, R]):
         ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
         if ready is None:
             ready = self._capture(key, structure, leaves, modes)
+        self._last = ready
         if ready.capture.assigns:
             with CELLS:  # two threads that read and then assign take turns
                 result: R = ready.replay(leaves, self._fn)
@@ -80,12 +87,42 @@ class Jitted(Generic[P, R]):
         with self._lock:
             return [c.described for captures in self._captures.values() for c in captures]
 
-    def _capture(self, key: Any, structure: tree.Structure, leaves: Sequence[Any], modes: Modes) -> _Ready:
+    def captures(self) -> list[Captured]:
+        """The captures with their plans, by signature, the oldest of each first."""
+        with self._lock:
+            return [c for captures in self._captures.values() for c in reversed(captures)]
+
+    def profile(self, *args: P.args, **kwargs: P.kwargs) -> Profile:
+        """Call the function `RUNS` times, and time each node of its plan.
+
+        The calls do what calls do: a training step that is profiled trains.
+
+        Returns:
+            The profile of the plan; that of a backward which runs outside is not in it.
+
+        Raises:
+            CaptureError: if the function cannot be captured, or is not, as under `detect_anomaly`.
+        """
+        for _ in range(2):  # the first call learns what the second one uses
+            self(*args, **kwargs)
+        leaves, _ = tree.flatten((args, kwargs))
+        before = self._last
+        if before is None:
+            raise capture_error(f"jit: {self._name} is not captured here, so it has no plan to profile")
+        device = before.device
+        roofline = Roofline.measure(before.backend, device)
+        times: list[Sequence[float]] = []
+        for _ in range(RUNS):
+            with CELLS:
+                before.replay(leaves, self._fn, times)
+        return Profile(before.plan, times, roofline)
+
+    def _capture(self, key: Any, structure: tree.Structure, leaves: Sequence[Any], modes: Modes) -> Captured:
         with self._lock:
             for ready in self._captures.get(key, ()):  # another thread's
                 if ready.capture.holds(leaves):
                     return ready
-            ready = _Ready(Capture(self._fn, structure, leaves), leaves, modes)
+            ready = Captured(Capture(self._fn, structure, leaves), leaves, modes)
             self._captures.setdefault(key, []).insert(0, ready)
             if sum(map(len, self._captures.values())) > CAPTURES:
                 oldest = next(iter(self._captures))
@@ -102,15 +139,25 @@ class Jitted(Generic[P, R]):
             return ready
 
 
-class _Ready:
-    """A capture with its plans."""
+class Captured:
+    """A capture with its plans.
+
+    Attributes:
+        capture: what the function computed, and what its inputs and outputs are bound to.
+        device: where it runs.
+        plan: what a call runs.
+        pull_plan: what a backward through the results runs; None where none can.
+        backend: of the device.
+        modes: those of the thread that captured it.
+        described: the signature and the size, for people.
+    """
 
     def __init__(self, capture: Capture, leaves: Sequence[Any], modes: Modes) -> None:
         self.capture = capture
         graph = capture.graph
-        device = next((v.spec.device for v in graph.inputs), None) or current_device()
-        self._backend = backend_of(device)
-        self._modes = modes
+        self.device = next((v.spec.device for v in graph.inputs), None) or current_device()
+        self.backend = backend_of(self.device)
+        self.modes = modes
         forward = graph.nodes[: capture.forward_nodes]
         self._split(forward)
         self._aims: list[tuple[Assignment, int, int]] = []
@@ -130,7 +177,8 @@ class _Ready:
         gradients = [None if i is None else graph.outputs[i] for i in capture.gradients]
         late = {v for v in gradients if v is not None and (v in made_later or v in cotangents)}
         first = [v for v in graph.outputs if v not in made_later and v not in cotangents]
-        self._place = {graph.outputs.index(v): i for i, v in enumerate(first)}
+        index = {v: i for i, v in enumerate(graph.outputs)}
+        self._place = {index[v]: i for i, v in enumerate(first)}
         wanted = dict.fromkeys(v for n in backward for v in n.reads())
         wanted.update(dict.fromkeys(v for v in gradients if v is not None and v not in late))
         residuals = [v for v in wanted if v not in made_later and v not in cotangents]
@@ -139,8 +187,8 @@ class _Ready:
         self._inputs = {v.index: i for i, v in enumerate(early)}
         self.plan = Plan(
             Graph.of(early, forward, [*first, *residuals], graph.constants),
-            self._backend,
-            self._modes,
+            self.backend,
+            self.modes,
             self._replaced(),
         )
         self.pull_plan: Plan | None = None
@@ -148,8 +196,8 @@ class _Ready:
             outputs = [v for v in gradients if v is not None]
             self.pull_plan = Plan(
                 Graph.of([*residuals, *cotangents], backward, outputs, graph.constants),
-                self._backend,
-                self._modes,
+                self.backend,
+                self.modes,
             )
 
     def _replaced(self) -> dict[int, int | None]:
@@ -165,7 +213,7 @@ class _Ready:
 
     def _targets(self) -> list[Any]:
         """Memory for what is assigned: that of what it replaces, where nothing else holds it, or new."""
-        plan, exclusive = self.plan, self._backend.exclusive
+        plan, exclusive = self.plan, self.backend.exclusive
         if len(self._aims) != len(plan.targets):
             self._aims = [(self._assigned[o], o, 2 + (o in self._read)) for o in plan.targets]
         found: list[Any] = []
@@ -182,7 +230,7 @@ class _Ready:
                     array = grad._array
                 grad = None
             if array is None or not exclusive(array, references):
-                array = self._backend.place(None, plan.like(output))
+                array = self.backend.place(None, plan.like(output))
             found.append(array)
         return found
 
@@ -205,8 +253,16 @@ class _Ready:
             if not quiet or array is None or held is None or held._array is not array:
                 set_grad(leaf, None if array is None else wrap(array, leaf.spec))
 
-    def replay(self, leaves: Sequence[Any], fn: Callable[..., Any]) -> Any:
-        """Run the plan on the arguments and on what the cells hold now; bind what it assigns."""
+    def replay(
+        self, leaves: Sequence[Any], fn: Callable[..., Any], times: list[Sequence[float]] | None = None
+    ) -> Any:
+        """Run the plan on the arguments and on what the cells hold now; bind what it assigns.
+
+        Args:
+            leaves: the arguments.
+            fn: the function, for its name.
+            times: where the seconds of each node are added, if they are wanted.
+        """
         capture, places = self.capture, self._inputs
         inputs: list[Any] = [None] * len(places)
         tensors = (x for x in leaves if isinstance(x, TensorData))
@@ -221,7 +277,11 @@ class _Ready:
         for i, place in capture.argument_grads:
             if place is not None:
                 inputs[places[place]] = leaves[i]._node.grad._array
-        arrays = self.plan.run(inputs, self._targets())
+        if times is None:
+            arrays = self.plan.run(inputs, self._targets())
+        else:
+            arrays, seconds = self.plan.timed(inputs, self._targets())
+            times.append(seconds)
         self._assign(arrays)
         if capture.argument_assignments:
             capture.bind_arguments(leaves, lambda output: arrays[self._place[output]])

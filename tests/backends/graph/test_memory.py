@@ -193,6 +193,29 @@ def test_flops_of_layers(device: str) -> None:
             return conv(x).sum()
 
         total(pg.ones((2, 3, 10, 10)))
-    [ready] = next(iter(total._captures.values()))
+    [ready] = total.captures()
     [node] = [n for n in ready.plan.graph.nodes if n.op.name == "conv"]
     assert flops_of(node) == 2 * (2 * 8 * 10 * 10) * (3 * 3 * 3)
+
+
+def test_a_step_is_profiled(device: str) -> None:
+    with pg.use_device(device):
+        model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        @pg.jit
+        def step(x: pg.Tensor) -> pg.Tensor:
+            optimizer.zero_grad()
+            loss = (model(x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        x = pg.ones((8, 20))
+        first = float(step(x).item())
+        profile = step.profile(x)
+        assert float(step(x).item()) < first, "its calls are calls"
+    names = [r.name for r in profile.rows]
+    assert names.count("linear") == 2
+    assert names.count("sgd_update") == 4
+    assert all(r.seconds > 0 for r in profile.rows)
