@@ -52,18 +52,23 @@ class NumPyBackend(Backend):
         """The shape of the array."""
         return np.shape(array)
 
-    def place(self, block: Array | None, like: Array) -> Array | None:
-        """An array of the strides of ``like``, in the memory of ``block`` or of its own."""
-        like = np.asarray(like)
-        expected = like.itemsize
-        for stride, size in sorted(zip(like.strides, like.shape, strict=True)):
+    def layout(self, array: Array) -> Array | None:
+        """An array of one element's memory with the shape and the strides of ``array``."""
+        array = np.asarray(array)
+        expected = array.itemsize
+        for stride, size in sorted(zip(array.strides, array.shape, strict=True)):
             if size > 1:
                 if stride != expected:
                     return None
                 expected *= size
-        if block is None or not like.size:
-            return np.empty_like(like, subok=False)
-        return np.ndarray(like.shape, like.dtype, block, strides=like.strides)
+        element = np.empty((), array.dtype)
+        return np.lib.stride_tricks.as_strided(element, array.shape, array.strides, writeable=False)
+
+    def place(self, block: Array | None, layout: Array) -> Array:
+        """An array of the strides of ``layout``, in the memory of ``block`` or of its own."""
+        if block is None or not layout.size:
+            return np.empty_like(layout, subok=False)
+        return np.ndarray(layout.shape, layout.dtype, block, strides=layout.strides)
 
     def is_view(self, array: Array, of: Array) -> bool:
         """Whether their memory overlaps."""

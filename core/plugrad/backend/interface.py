@@ -28,7 +28,7 @@ class Capabilities:
         host_memory: ``to_host`` shares memory instead of copying.
         dlpack: ``to_dlpack`` and ``from_dlpack`` work.
         copy: ``copy_from`` moves an array from another device of this backend without the host.
-        placing: ``place``, ``is_view`` and ``exclusive`` work, so that plans reuse memory.
+        placing: ``layout``, ``place``, ``is_view`` and ``exclusive`` work, so that plans reuse memory.
     """
 
     dtypes: frozenset[DType]
@@ -125,18 +125,23 @@ class Backend(ABC):
         del exporter, device, copy
         raise DeviceError(f"backend {self.name!r} has no DLPack")
 
-    def place(self, block: Array | None, like: Array) -> Array | None:
-        """An array of the shape, dtype and memory layout of ``like`` (capability ``placing``).
+    def layout(self, array: Array) -> Any | None:
+        """The shape, dtype and memory layout of an array, which `place` takes (capability ``placing``).
+
+        It holds none of the array's memory. None where the layout has gaps or overlaps.
+        """
+        del array
+        raise DeviceError(f"backend {self.name!r} cannot place arrays")
+
+    def place(self, block: Array | None, layout: Any) -> Array:
+        """An array of a layout, its elements unspecified (capability ``placing``).
 
         Args:
-            block: uint8, one axis, at least as many bytes as ``like`` has: the array lies in its memory, from its
+            block: uint8, one axis, at least as many bytes as the array has: it lies in that memory, from its
                 beginning; None allocates.
-            like: an array that a kernel gave.
-
-        Returns:
-            The array, its elements unspecified; None where the layout of ``like`` has gaps or overlaps.
+            layout: what `layout` gave.
         """
-        del block, like
+        del block, layout
         raise DeviceError(f"backend {self.name!r} cannot place arrays")
 
     def is_view(self, array: Array, of: Array) -> bool:

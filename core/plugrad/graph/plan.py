@@ -128,7 +128,7 @@ class Plan:
         return 0 if self._layout is None else sum(self._layout.blocks)
 
     def like(self, output: int) -> Any:
-        """An array like that of an output, for its target: one that is there to be told the layout of."""
+        """The layout of an output, for its target."""
         return self._learned[self.graph.outputs[output]]
 
     def _another(self) -> Line:
@@ -157,16 +157,15 @@ class Plan:
                 views.add(node)
             for value, array in zip(node.results, results, strict=True):
                 if value.spec.size and value.spec.shape:
-                    place = self._backend.place(None, array)
-                    if place is not None:
-                        like[value] = place
+                    layout = self._backend.layout(array)
+                    if layout is not None:
+                        like[value] = layout
 
         outputs = _Writer(self, None, told=told).line()(inputs, ())
         placed = {value: value.spec.nbytes for value in like}
         layout = lay_out(self.graph, self._kernels, views, placed, self._replaced)
         self._views = views
         self.targets = tuple(layout.targets.values())
-        # What is only there to tell a layout is memory that nobody touches.
         self._learned = {v: like[v] for v in (*layout.block_of, *layout.targets)}
         self._layout = layout
         return outputs
