@@ -76,9 +76,10 @@ class NumPyBackend(Backend):
 
     def exclusive(self, array: Array, references: int) -> bool:
         """Whether the array owns its memory, and no view refers to it."""
-        # An array with a base is a view, or foreign memory; one reference is this function's argument, one that of
-        # getrefcount.
-        return type(array) is np.ndarray and array.base is None and sys.getrefcount(array) <= references + 2
+        # An array with a base is a view, or foreign memory.
+        return (
+            type(array) is np.ndarray and array.base is None and sys.getrefcount(array) <= references + _OWN
+        )
 
     def to_dlpack(self, array: Array, **options: Any) -> Any:
         """A capsule over the array's memory, read-only as tensors are.
@@ -117,6 +118,19 @@ class NumPyBackend(Backend):
         return array, array.shape, as_dtype(array.dtype)
 
 
+def _own_references() -> int:
+    """How many references `NumPyBackend.exclusive` adds by being called: Pythons differ in what a call holds."""
+
+    class Probe:
+        def exclusive(self, array: Array, references: int) -> int:
+            return sys.getrefcount(array) - references
+
+    holder = [np.empty(1)]
+    array = holder[0]
+    return Probe().exclusive(array, 2)
+
+
+_OWN = _own_references()
 _CAPABILITIES = Capabilities(
     dtypes=frozenset(ALL), broadcasting=True, scalars=True, host_memory=True, dlpack=True, placing=True
 )

@@ -34,16 +34,15 @@ class Kernel:
     Attributes:
         function: takes the backend's arrays by position (promoted, None for an absent optional operand, a
             list for a sequence of tensors), the op's static attributes by keyword (axes normalised), and
-            ``into=``, an array or a tuple of arrays for the results, or None. Returns an array, or a
-            tuple of arrays for an op of several results.
+            ``into=``, an array or a tuple of arrays for the results, or None. They are row-major, or of the
+            layout of what the kernel gave for such operands before. Returns an array, or a tuple of arrays
+            for an op of several results.
         when: given the specs of the operands and the attributes, whether this kernel takes them.
-        layout: the memory layout of the result that the kernel writes, None for row-major.
         inplace: names of the operands that ``into`` may overlap.
     """
 
     function: Callable[..., Any]
     when: When | None = None
-    layout: object | None = None
     inplace: tuple[str, ...] = ()
 
 
@@ -68,14 +67,13 @@ class KernelTable:
         self,
         *ops: OpLike,
         when: When | None = None,
-        layout: object | None = None,
         inplace: Sequence[str] = (),
     ) -> Callable[[Function], Function]:
         """A decorator that registers a function as the kernel of each of ``ops``."""
 
         def register(function: Function) -> Function:
             for op in ops:
-                self.add(op, Kernel(function, when, layout, tuple(inplace)))
+                self.add(op, Kernel(function, when, tuple(inplace)))
             return function
 
         return register

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, ParamSpec, TypeVar
@@ -47,36 +48,40 @@ class Jitted(Generic[P, R]):
         self._captures: dict[Any, list[Captured]] = {}
         self._lock = threading.RLock()
         self._warned = False
-        self._last: Captured | None = None
         self._name = str(getattr(fn, "__name__", type(fn).__name__))
         # Without its attributes: the function may be a module.
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Replay the capture of this signature, or capture it first."""
-        modes = local.modes
-        if modes.capturing or modes.anomaly or modes.fallback is not None or modes.observer is not None:
+        found = self._found(args, kwargs)
+        if found is None:
             return self._fn(*args, **kwargs)
-        if not _enabled():
-            return self._fn(*args, **kwargs)
-        leaves: Sequence[Any]
-        if not kwargs and all(isinstance(a, TensorData) for a in args):
-            # Nothing but tensors, by position: what they are is all that there is to tell.
-            leaves, structure = args, _positional(len(args))
-            key: Any = (*[a._key for a in args], modes, current_device())  # type: ignore[attr-defined]
-        else:
-            leaves, structure = tree.flatten((args, kwargs))
-            key = (structure, tuple(map(_key, leaves)), modes, current_device())
-        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
-        if ready is None:
-            ready = self._capture(key, structure, leaves, modes)
-        self._last = ready
+        ready, leaves = found
         if ready.capture.assigns:
             with CELLS:  # two threads that read and then assign take turns
                 result: R = ready.replay(leaves, self._fn)
         else:
             result = ready.replay(leaves, self._fn)
         return result
+
+    def _found(self, args: Any, kwargs: Any) -> tuple[Captured, Sequence[Any]] | None:
+        """The capture of a signature, made if there is none, and the leaves of the arguments; None to run eagerly."""
+        modes = local.modes
+        if modes.capturing or modes.anomaly or modes.fallback is not None or modes.observer is not None:
+            return None
+        if not _enabled():
+            return None
+        leaves: Sequence[Any]
+        if not kwargs and all(isinstance(a, TensorData) for a in args):
+            # Nothing but tensors, by position: what they are is all that there is to tell.
+            leaves, structure = args, _positional(len(args))
+            key: Any = (*[a._key for a in args], modes, current_device())
+        else:
+            leaves, structure = tree.flatten((args, kwargs))
+            key = (structure, tuple(map(_key, leaves)), modes, current_device())
+        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
+        return ready or self._capture(key, structure, leaves, modes), leaves
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A method that is captured: the object is an argument, known by its identity."""
@@ -105,17 +110,19 @@ class Jitted(Generic[P, R]):
         """
         for _ in range(2):  # the first call learns what the second one uses
             self(*args, **kwargs)
-        leaves, _ = tree.flatten((args, kwargs))
-        before = self._last
-        if before is None:
-            raise capture_error(f"jit: {self._name} is not captured here, so it has no plan to profile")
-        device = before.device
-        roofline = Roofline.measure(before.backend, device)
         times: list[Sequence[float]] = []
+        profiled: Captured | None = None
         for _ in range(RUNS):
+            found = self._found(args, kwargs)
+            if found is None:
+                raise capture_error(f"jit: {self._name} is not captured here, so it has no plan to profile")
+            ready, leaves = found
+            if ready is not profiled:  # what it read has changed: another plan runs from here on
+                profiled, times = ready, []
             with CELLS:
-                before.replay(leaves, self._fn, times)
-        return Profile(before.plan, times, roofline)
+                ready.replay(leaves, self._fn, times)
+        assert profiled is not None
+        return Profile(profiled.plan, times, Roofline.measure(profiled.backend, profiled.device))
 
     def _capture(self, key: Any, structure: tree.Structure, leaves: Sequence[Any], modes: Modes) -> Captured:
         with self._lock:
@@ -134,7 +141,7 @@ class Jitted(Generic[P, R]):
                     warnings.warn(
                         f"jit: {self._name} was captured more than {CAPTURES} times: its shapes or static "
                         "arguments change all the time; pad to few shapes, or pass changing numbers as tensors",
-                        stacklevel=3,
+                        stacklevel=4,
                     )
             return ready
 
@@ -225,8 +232,7 @@ class Captured:
                 array = a.cell._array
             else:
                 grad = a.leaf.grad  # type: ignore[union-attr]
-                # The leaf's reference, this name's, and that of the call.
-                if grad is not None and grad._key is a.key and sys.getrefcount(grad) == 3:
+                if grad is not None and grad._key is a.key and sys.getrefcount(grad) == _HELD_ONCE:
                     array = grad._array
                 grad = None
             if array is None or not exclusive(array, references):
@@ -345,6 +351,16 @@ def _end(name: str, found: list[Any], parents: Sequence[Origin | None]) -> None:
     node = Function(f"backward of {name}", tuple(parents), tuple(found[i].spec for i in places), back)
     for k, i in enumerate(places):
         found[i] = wrap(found[i]._array, found[i].spec, node if len(places) == 1 else Slot(node, k))
+
+
+def _count_of_one_holder() -> int:
+    """What `sys.getrefcount` tells of an object that one attribute and a name here hold: Pythons differ in it."""
+    holder = types.SimpleNamespace(value=object())
+    held = holder.value
+    return sys.getrefcount(held)
+
+
+_HELD_ONCE: Final = _count_of_one_holder()
 
 
 @functools.cache

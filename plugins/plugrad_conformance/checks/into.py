@@ -54,13 +54,11 @@ def run(run: Run) -> None:
     op, target = op_of(run), all_ops()[run.case.subject]
     subject = run.subject
     met: list[tuple[Settled, tuple[Any, ...], dict[str, Any], Any]] = []
-    sources: set[Source] = set()
+    before = _times(target)
 
     def listen(told: Settled, arrays: tuple[Any, ...], given: dict[str, Any], results: Any) -> None:
-        if told.op is target:
-            sources.add(told.source)
-            if told.source is Source.KERNEL:
-                met.append((told, arrays, given, results))
+        if told.op is target and told.source is Source.KERNEL:
+            met.append((told, arrays, given, results))
 
     WATCH.listener = listen
     try:
@@ -79,9 +77,18 @@ def run(run: Run) -> None:
         exercised &= _again(subject, target, told, arrays, given, results)
         run.samples += 1
     if not met:
-        run.not_exercised = "the device has no kernel of its own for it" if sources or not met else ""
+        run.not_exercised = (
+            "the device has no kernel of its own for it"
+            if _times(target) > before
+            else "no sample comes to it by itself"
+        )
     elif not exercised:
         run.not_exercised = "the device copies where a slice is asked for, so that nothing can stand guard"
+
+
+def _times(op: Op[..., Any]) -> int:
+    """How often an op, or a rule, ran on the device so far, by whatever."""
+    return sum(WATCH.calls[op.name, source] for source in Source)
 
 
 def _again(
@@ -137,20 +144,35 @@ def _overlapping(
 ) -> None:
     """Where a kernel says that ``into`` may be an operand, it may."""
     kernel = subject.backend.kernels.find(op, told.specs, {**told.attributes, "matmul_precision": "highest"})
-    if kernel is None or isinstance(result, tuple):
+    if kernel is None:
         return
-    host = np.array(subject.backend.to_host(result))
+    several = isinstance(result, tuple)
+    hosts = [np.array(subject.backend.to_host(r)) for r in (result if several else (result,))]
+    given_in: dict[int, Any] = {}
     for i, operand in enumerate(op.operands):
         if operand.name not in kernel.inplace or not _plain(arrays[i]):
             continue
         own = np.array(subject.backend.to_host(arrays[i]))
-        if own.shape != host.shape or own.dtype != host.dtype:
+        # Of several results, each replaces the operand of its name.
+        at = op.outputs.index(operand.name) if several and operand.name in op.outputs else 0
+        if (
+            own.shape == hosts[at].shape
+            and own.dtype == hosts[at].dtype
+            and (not several or operand.name in op.outputs)
+        ):
+            given_in[i] = (at, subject.backend.from_host(own, subject.device))
+    # Of several results all at once, as a plan does it; else one operand after the other.
+    for group in [given_in] if several else [{i: v} for i, v in given_in.items()]:
+        if len(group) < len(hosts):
             continue
-        copy = subject.backend.from_host(own, subject.device)
-        told.run(*arrays[:i], copy, *arrays[i + 1 :], **given, into=copy)  # type: ignore[misc]
-        got = np.array(subject.backend.to_host(copy))
-        if got.tobytes() != host.tobytes() and not _close(got, host):
-            raise Failure(f"{op.name} with into on top of {operand.name}: {_first(got, host)}")
+        into = [place for _, place in sorted(group.values(), key=lambda v: v[0])]
+        given_arrays = [group[i][1] if i in group else a for i, a in enumerate(arrays)]
+        told.run(*given_arrays, **given, into=tuple(into) if several else into[0])  # type: ignore[misc]
+        for host, place in zip(hosts, into, strict=True):
+            got = np.array(subject.backend.to_host(place))
+            if got.tobytes() != host.tobytes() and not _close(got, host):
+                names = ", ".join(op.operands[i].name for i in group)
+                raise Failure(f"{op.name} with into on top of {names}: {_first(got, host)}")
 
 
 def _slot(subject: Subject, host: Host) -> tuple[pg.Tensor, pg.Tensor]:

@@ -219,3 +219,11 @@ def test_a_step_is_profiled(device: str) -> None:
     assert names.count("linear") == 2
     assert names.count("sgd_update") == 4
     assert all(r.seconds > 0 for r in profile.rows)
+
+
+def test_what_is_not_captured_has_no_profile(device: str) -> None:
+    x = pg.ones((3,), device=device)
+    doubled = pg.jit(lambda x: x * 2.0)
+    doubled(x)
+    with pg.detect_anomaly(), pytest.raises(pg.errors.CaptureError, match="no plan to profile"):
+        doubled.profile(x)

@@ -73,7 +73,7 @@ def test_into(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if found is None or wanted.name.partition(".")[0] != name:
             return found
         kernel = checked.setdefault(f"{wanted.name} {len(checked)}", Checked(found.function))
-        return type(found)(kernel, found.when, found.layout, found.inplace)
+        return type(found)(kernel, found.when, found.inplace)
 
     original = type(table).find
     monkeypatch.setattr(type(table), "find", find)

@@ -55,7 +55,7 @@ def test_into(op: Op[..., Any], dtype: str, monkeypatch: pytest.MonkeyPatch) -> 
         if found is None or wanted.kind not in KINDS:
             return found
         calls.append(checked(found.function))
-        return type(found)(calls[-1], found.when, found.layout, found.inplace)
+        return type(found)(calls[-1], found.when, found.inplace)
 
     original = type(table).find
     monkeypatch.setattr(type(table), "find", find)

@@ -94,7 +94,7 @@ class _Table(KernelTable):
         def kernel(*arrays: Any, into: Any = None, **given: Any) -> Any:
             return backend.launch(function, arrays, given, into, several, op.data_dependent)
 
-        return Kernel(kernel, found.when, found.layout, found.inplace)
+        return Kernel(kernel, found.when, found.inplace)
 
     def __contains__(self, op: object) -> bool:
         return op in self._good
