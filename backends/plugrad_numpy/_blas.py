@@ -16,12 +16,12 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+from plugrad_numpy import _parallel
 
 __all__ = ["can_limit", "describe", "gemm", "matmul", "single_threaded"]
 
@@ -35,6 +35,10 @@ _NARROW: Final = frozenset(
 _WIDE: Final = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 _LARGE: Final = 1 << 20
 """The product of the three sizes from which a call through ctypes, 4 us dearer, is worth it."""
+_ALONE: Final = 1 << 18
+"""The product of the three sizes up to which OpenBLAS uses one thread by itself."""
+_WORTH: Final = 1 << 21
+"""The product of the three sizes that is worth a thread: 40 us of one core, as long as a thread takes to wake."""
 
 
 class OpenBLAS:
@@ -194,22 +198,21 @@ def can_limit() -> bool:
     return _libraries.numpy is not None
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Within it, each matrix product runs in the thread that calls it, so that threads can run one each.
+class _SingleThreaded:
+    """See `single_threaded`; entered and left without the cost of a generator."""
 
-    This holds for the process: products that other threads call meanwhile are slower, and equally right.
-    """
-    _libraries.find()
-    with _libraries.lock:
-        if _libraries.depth == 0:
-            _libraries.threads = [library.get_threads() for library in _libraries.loaded()]
-            for library in _libraries.loaded():
-                library.set_threads(1)
-        _libraries.depth += 1
-    try:
-        yield
-    finally:
+    def __enter__(self) -> None:
+        if not _libraries.ready:
+            _libraries.find()
+        with _libraries.lock:
+            if _libraries.depth == 0:
+                loaded = _libraries.loaded()
+                _libraries.threads = [library.get_threads() for library in loaded]
+                for library in loaded:
+                    library.set_threads(1)
+            _libraries.depth += 1
+
+    def __exit__(self, *_: object) -> None:
         with _libraries.lock:
             if _libraries.depth:
                 _libraries.depth -= 1
@@ -218,11 +221,44 @@ def single_threaded() -> Iterator[None]:
                         library.set_threads(count)
 
 
+_single_threaded = _SingleThreaded()
+
+
+def single_threaded() -> _SingleThreaded:
+    """A context within which each matrix product runs in the thread that calls it, so that threads can run one each.
+
+    This holds for the process: products that other threads call meanwhile are slower, and equally right. The threads
+    of an OpenBLAS that has just used them keep their cores busy for some 20 ms, waiting for more: that is why plans and
+    large products run in such a context and make threads of their own.
+    """
+    return _single_threaded
+
+
 def gemm(a: Array, b: Array, out: Array | None = None) -> Array:
     """The matrix product of ``a`` (M, K) and ``b`` (K, N), both float32 or both float64.
 
-    Views, transposed ones included, are passed without a copy. ``out`` does not overlap the operands.
+    Views, transposed ones included, are passed without a copy. ``out`` does not overlap the operands. A large one is
+    spread over `_parallel`'s threads, by its rows or its columns.
     """
+    rows, columns = a.shape[0], b.shape[1]
+    size = rows * a.shape[1] * columns
+    if size <= _ALONE or _parallel.is_inside() or not can_limit():
+        return _product(a, b, out)
+    with single_threaded():
+        least = -(-_WORTH * max(rows, columns) // size)
+        parts = _parallel.pieces(max(rows, columns), max(least, 32))
+        if len(parts) == 1 or a.dtype != b.dtype:
+            return _product(a, b, out)
+        result = np.empty((rows, columns), a.dtype) if out is None else out
+        if rows >= columns:
+            _parallel.run(lambda part: _product(a[part], b, result[part]), parts)
+        else:
+            _parallel.run(lambda part: _product(a, b[:, part], result[:, part]), parts)
+    return result
+
+
+def _product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """The product in the calling thread, if OpenBLAS is held to it."""
     if not _libraries.ready:
         _libraries.find()
     copy = _libraries.copy
@@ -275,12 +311,12 @@ def _layout(x: Array) -> tuple[bool, int] | None:
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """`numpy.matmul` of float32 or float64 arrays, stacks included; large products go where `gemm` sends them."""
+    if a.ndim == b.ndim == 2:
+        return gemm(a, b, out)
     if not _libraries.ready:
         _libraries.find()
     if _libraries.copy is None or a.ndim < 2 or b.ndim < 2:
         return np.matmul(a, b, out=out)
-    if a.ndim == b.ndim == 2:
-        return gemm(a, b, out)
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if a.shape[-2] * a.shape[-1] * b.shape[-1] < _LARGE:
         return np.matmul(a, b, out=out)
@@ -289,5 +325,5 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     a = np.broadcast_to(a, (*stack, *a.shape[-2:]))
     b = np.broadcast_to(b, (*stack, *b.shape[-2:]))
     for index in np.ndindex(stack):
-        gemm(a[index], b[index], out[index])
+        _product(a[index], b[index], out[index])
     return out

@@ -6,17 +6,18 @@ blocks that stay in the cache of its core. Calls into the BLAS are left alone: i
 
 from __future__ import annotations
 
+import contextvars
 import math
 import os
+import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["limit", "pieces", "run", "scratch", "thread_count"]
+__all__ = ["is_inside", "limit", "pieces", "run", "scratch", "thread_count"]
 
 Piece = TypeVar("Piece")
 
@@ -24,14 +25,32 @@ _LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables by which people limit the threads of numerical libraries; read once."""
 
 
+class _Worker(threading.Thread):
+    """A thread that runs what is put into its queue: cheaper to wake than one of `concurrent.futures`, by a third."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(name=f"plugrad-numpy-{number}", daemon=True)
+        self.queue: queue.SimpleQueue[tuple[Callable[[], None], threading.Lock]] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        """Work, for as long as the process lives."""
+        _state.inside.value = True
+        while True:
+            task, done = self.queue.get()
+            task()
+            del task  # it holds arrays
+            done.release()
+
+
 class _State:
-    """The pool, made when first wanted; a forked child starts without one, as it has none of its threads."""
+    """The workers, made when first wanted; a forked child starts without them, as it has none of their threads."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        self.pool: ThreadPoolExecutor | None = None
+        self.workers: list[_Worker] = []
         self.size = 0
         self.cap: int | None = None
         self.lock = threading.Lock()
@@ -71,10 +90,25 @@ def limit(count: int | None) -> None:
     _state.cap = count
 
 
+def is_inside() -> bool:
+    """Whether the calling thread works on a part of `run`."""
+    return getattr(_state.inside, "value", False)
+
+
 def pieces(length: int, least: int) -> list[slice]:
-    """``range(length)`` cut into one slice a thread, none shorter than ``least`` where that can be."""
-    count = max(1, min(thread_count(), length // max(1, least)))
-    bounds = [length * i // count for i in range(count + 1)]
+    """``range(length)`` cut into one slice a thread.
+
+    Args:
+        length: how much there is.
+        least: how much is worth a thread, about what is done while one wakes up (40 us). The first piece, which the
+            caller's thread works on at once, is longer by that, so that all end together.
+    """
+    least = max(1, least)
+    count = max(1, min(thread_count(), length // least))
+    if count == 1:
+        return [slice(0, length)]
+    rest = (length - least) // count
+    bounds = [0, *(length - rest * i for i in range(count - 1, -1, -1))]
     return [slice(a, b) for a, b in pairwise(bounds)]
 
 
@@ -82,25 +116,50 @@ def run(work: Callable[[Piece], Any], parts: Sequence[Piece]) -> None:
     """Call ``work`` on every part, side by side; the caller's thread takes the first part.
 
     Returns when all are done; raises what the first failing part raised. Within a part, a further
-    `run` works in the thread it is called from. What NumPy does on floating-point events, which it keeps per
-    thread, is in every thread what it is in the caller's.
+    `run` works in the thread it is called from. Context variables, in which NumPy keeps what it does on floating-point
+    events, are in every thread what they are in the caller's.
     """
-    if len(parts) <= 1 or thread_count() == 1 or getattr(_state.inside, "value", False):
+    if len(parts) <= 1 or thread_count() == 1 or is_inside():
         for part in parts:
             work(part)
         return
-    with _state.lock:
-        if _state.pool is None:
-            _state.pool = ThreadPoolExecutor(max(1, _state.size - 1), thread_name_prefix="plugrad-numpy")
-        pool = _state.pool
-    events = np.geterr()
-    futures: list[Future[Any]] = [pool.submit(_inside, work, part, events) for part in parts[1:]]
+    errors: dict[int, BaseException] = {}
+    waiting = []
+    for i, worker in enumerate(_workers(len(parts) - 1), start=1):
+        done = threading.Lock()
+        done.acquire()
+        worker.queue.put((_task(work, parts[i], i, errors), done))
+        waiting.append(done)
+    _state.inside.value = True
     try:
-        _inside(work, parts[0], events)
+        work(parts[0])
     finally:
-        wait(futures)
-    for future in futures:
-        future.result()
+        _state.inside.value = False
+        for done in waiting:
+            done.acquire()
+    if errors:
+        raise errors[min(errors)]
+
+
+def _task(
+    work: Callable[[Piece], Any], part: Piece, number: int, errors: dict[int, BaseException]
+) -> Callable[[], None]:
+    run_in_context = contextvars.copy_context().run
+
+    def task() -> None:
+        try:
+            run_in_context(work, part)
+        except BaseException as error:
+            errors[number] = error
+
+    return task
+
+
+def _workers(count: int) -> list[_Worker]:
+    with _state.lock:
+        while len(_state.workers) < count:
+            _state.workers.append(_Worker(len(_state.workers)))
+        return _state.workers[:count]
 
 
 def scratch(slot: str, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -117,12 +176,3 @@ def scratch(slot: str, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray
     if memory is None or memory.size < size:
         memory = kept[slot] = np.empty(size, np.uint8)
     return memory[:size].view(dtype).reshape(shape)
-
-
-def _inside(work: Callable[[Piece], Any], part: Piece, events: Any) -> None:
-    _state.inside.value = True
-    try:
-        with np.errstate(**events):
-            work(part)
-    finally:
-        _state.inside.value = False

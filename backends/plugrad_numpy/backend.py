@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,23 @@ from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
 from plugrad.dtypes import ALL, DType, as_dtype
 from plugrad.errors import ArgumentError, DeviceError, DTypeError, PlugradError
 from plugrad.spec import Device, Shape, Spec
-from plugrad_numpy import _blas, kernels
+from plugrad_numpy import _blas, _parallel, kernels
+from plugrad_numpy.kernels._silent import is_quiet, quiet
 
 Array = np.ndarray[Any, Any]
+
+
+class _Row(np.ndarray[Any, Any]):
+    """Memory that several arrays have parts of.
+
+    Attributes:
+        parts: these arrays; ``identities`` are theirs.
+        whole: all of it.
+    """
+
+    parts: list[Array]
+    identities: list[int]
+    whole: Array
 
 
 class NumPyBackend(Backend):
@@ -33,7 +49,7 @@ class NumPyBackend(Backend):
     def capabilities(self, device: Device) -> Capabilities:
         """Everything: NumPy broadcasts, takes scalars, and is the host's own memory."""
         del device
-        return _CAPABILITIES
+        return _capabilities(_parallel.thread_count())
 
     def allocate(self, spec: Spec) -> Array:
         """An array of the spec, its elements unspecified."""
@@ -75,11 +91,77 @@ class NumPyBackend(Backend):
         return isinstance(array, np.ndarray) and isinstance(of, np.ndarray) and np.may_share_memory(array, of)
 
     def exclusive(self, array: Array, references: int) -> bool:
-        """Whether the array owns its memory, and no view refers to it."""
-        # An array with a base is a view, or foreign memory.
-        return (
-            type(array) is np.ndarray and array.base is None and sys.getrefcount(array) <= references + _OWN
-        )
+        """Whether the array owns its memory, or has its own part of a `_Row`, and no view refers to it."""
+        # An array with another base is a view, or foreign memory. Views of views of a row have those as their base, since
+        # NumPy looks through arrays of the same type alone.
+        if type(array) is not np.ndarray:
+            return False
+        base = array.base
+        if base is not None:
+            if type(base) is not _Row:
+                return False
+            references += 1
+        return sys.getrefcount(array) <= references + _OWN
+
+    def side_by_side(self, specs: Sequence[Spec]) -> Sequence[Array]:
+        """Views of one row."""
+        row = np.ndarray.__new__(_Row, sum(s.size for s in specs), specs[0].dtype.numpy)
+        at, parts = 0, []
+        for spec in specs:
+            parts.append(np.ndarray(spec.shape, row.dtype, row, at * row.itemsize))
+            at += spec.size
+        row.parts = parts
+        row.identities = list(map(id, parts))
+        row.whole = np.ndarray(row.shape, row.dtype, row)
+        return parts
+
+    def joined(self, arrays: Sequence[Array | None]) -> Array | None:
+        """The row, where these are its parts."""
+        row = getattr(arrays[0], "base", None)
+        return row.whole if type(row) is _Row and row.identities == list(map(id, arrays)) else None
+
+    def part(self, array: Array, axis: int, start: int, stop: int) -> Array:
+        """A slice."""
+        return array[(slice(None),) * axis + (slice(start, stop),)]
+
+    def stretch(self, layout: Array, axis: int, size: int) -> Array:
+        """An array of one element's memory, its strides in the order of those of ``layout``."""
+        shape = (*layout.shape[:axis], size, *layout.shape[axis + 1 :])
+        strides, step = [0] * len(shape), layout.itemsize
+        for i in sorted(range(len(shape)), key=lambda i: (layout.strides[i], layout.shape[i], i)):
+            strides[i] = step
+            step *= shape[i]
+        element = np.empty((), layout.dtype)
+        return np.lib.stride_tricks.as_strided(element, shape, strides, writeable=False)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Without warnings, and with matrix products that leave the threads to `spread` and to the kernels."""
+        if is_quiet():
+            return function(*args)
+        with _blas.single_threaded():
+            return quiet(function, *args)
+
+    def write(self, target: Array, array: Array) -> None:
+        """A copy."""
+        np.copyto(target, array)
+
+    def spread(self, work: Callable[[int], None], count: int) -> None:
+        """On threads, each of which makes its matrix products alone."""
+        todo = iter(range(count))
+
+        def parts() -> None:
+            for i in todo:
+                work(i)
+
+        def worker(_: int) -> None:
+            quiet(parts)
+
+        workers = min(count, _parallel.thread_count())
+        if workers < 2 or not _blas.can_limit():
+            worker(0)
+            return
+        with _blas.single_threaded():
+            _parallel.run(worker, range(workers))
 
     def to_dlpack(self, array: Array, **options: Any) -> Any:
         """A capsule over the array's memory, read-only as tensors are.
@@ -132,7 +214,13 @@ def _own_references() -> int:
 
 _OWN = _own_references()
 _CAPABILITIES = Capabilities(
-    dtypes=frozenset(ALL), broadcasting=True, scalars=True, host_memory=True, dlpack=True, placing=True
+    dtypes=frozenset(ALL),
+    broadcasting=True,
+    scalars=True,
+    host_memory=True,
+    dlpack=True,
+    placing=True,
+    joining=True,
 )
 _DLPACK = frozenset(d.numpy for d in ALL if d.name != "bfloat16")
 
@@ -147,3 +235,17 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@cache
+def _capabilities(workers: int) -> Capabilities:
+    return replace(_CAPABILITIES, workers=workers, cache=_second_level_cache())
+
+
+def _second_level_cache() -> int:
+    """Bytes of the cache that a core has to itself, as Linux tells; half a megabyte where nothing is told."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text(encoding="ascii").strip()
+        return int(text.removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 1 << 19

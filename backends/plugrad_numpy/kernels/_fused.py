@@ -50,9 +50,9 @@ def fused(op: Any, *, inplace: Sequence[str] = ()) -> Callable[[Function], Funct
 
     def register(function: Function) -> Function:
         table(op, when=low)(in_float32(function))
-        table(op, when=large, inplace=inplace)(blockwise(function))
+        table(op, when=large, inplace=inplace, spreads=True)(blockwise(function))
         table(op, when=no_axes, inplace=inplace)(blockwise(function))
-        table(op, inplace=inplace)(_at_once(function, len(op.operands), bool(op.attributes)))
+        table(op, inplace=inplace, bare=function)(_at_once(function, len(op.operands), bool(op.attributes)))
         return function
 
     return register

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -27,11 +28,44 @@ run: Final = _context.run
 """``run(function, *args, **kwargs)`` calls in that context. One call at a time: see `again`."""
 
 
+class _Own(threading.local):
+    """A context for each thread, for when the shared one is taken, and for plans."""
+
+    def __init__(self) -> None:
+        self.run = _context.copy().run
+        self.entered = False
+
+
+_own: Final = _Own()
+
+
 def again(error: RuntimeError, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What `run` would have given, had the context not been entered already: by another thread, or below a kernel."""
     if type(error) is not RuntimeError:
         raise error
-    return _context.copy().run(function, *args, **kwargs)
+    if _own.entered:
+        return function(*args, **kwargs)
+    _own.entered = True
+    try:
+        return _own.run(function, *args, **kwargs)
+    finally:
+        _own.entered = False
+
+
+def is_quiet() -> bool:
+    """Whether the calling thread is within `quiet`."""
+    return _own.entered
+
+
+def quiet(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``, a function that calls many kernels: those of one ufunc then need no context of their own."""
+    if _own.entered:
+        return function(*args)
+    _own.entered = True
+    try:
+        return _own.run(function, *args)
+    finally:
+        _own.entered = False
 
 
 def quietly(function: Callable[..., Any], *args: Any) -> Any:

@@ -19,10 +19,10 @@ Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 
-table(ops.conv)(silent(_conv.conv))
+table(ops.conv, spreads=True)(silent(_conv.conv))
 
 
-@table(ops.conv_transpose)
+@table(ops.conv_transpose, spreads=True)
 @silent
 def _(
     x: Array,
@@ -48,7 +48,7 @@ def _(
     )
 
 
-@table(ops.conv_weight)
+@table(ops.conv_weight, spreads=True)
 @silent
 def _(
     x: Array,
@@ -67,7 +67,7 @@ def _(
     )
 
 
-@table(ops.conv.vjp_for("x"))
+@table(ops.conv.vjp_for("x"), spreads=True)
 @silent
 def _(
     ct: Array,
@@ -85,7 +85,7 @@ def _(
     )
 
 
-@table(ops.conv.vjp_for("weight"))
+@table(ops.conv.vjp_for("weight"), spreads=True)
 @silent
 def _(
     ct: Array,

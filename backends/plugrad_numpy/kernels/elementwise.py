@@ -33,7 +33,7 @@ def _large_bfloat16(specs: Sequence[Any], attributes: Any) -> bool:
 def unary(op: Any, ufunc: Ufunc, *, name: str = "x") -> None:
     """Register ``ufunc`` as the kernel of an op, or of a rule, of one operand."""
 
-    @table(op, inplace=(name,))
+    @table(op, inplace=(name,), bare=ufunc)
     def _(x: Array, *, into: Array | None = None) -> Array:
         try:
             return run(ufunc, x, into)
@@ -53,7 +53,7 @@ def binary(op: Any, ufunc: Ufunc, *, names: Sequence[str] = ("x1", "x2")) -> Non
         except RuntimeError as error:
             return again(error, ufunc, x1, x2, into)
 
-    @table(op, inplace=names)
+    @table(op, inplace=names, bare=ufunc)
     def _(x1: Any, x2: Any, *, into: Array | None = None) -> Array:
         try:
             return run(ufunc, x1, x2, into)
@@ -85,7 +85,7 @@ def by_float32(op: Any, ufunc: Ufunc) -> None:
 def threaded(op: Any, ufunc: Ufunc) -> None:
     """Register, for big arrays, ``ufunc`` over several threads: worth it where it costs more than the memory."""
     by_float32(op, ufunc)
-    table(op, when=large)(blockwise(ufunc))
+    table(op, when=large, spreads=True)(blockwise(ufunc))
 
 
 def _maximum(x1: Any, x2: Any, into: Array | None = None) -> Array:

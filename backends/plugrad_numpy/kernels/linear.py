@@ -38,7 +38,7 @@ def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None)
     return out
 
 
-@table(ops.linear)
+@table(ops.linear, spreads=True)
 @silent
 def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None) -> Array:
     shape, dtype = (*x.shape[:-1], weight.shape[0]), x.dtype
@@ -49,7 +49,7 @@ def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None)
     return into if direct else given(out.reshape(shape).astype(dtype, copy=False), into)
 
 
-@table(ops.linear.vjp_for("x"))
+@table(ops.linear.vjp_for("x"), spreads=True)
 @silent
 def _(ct: Array, weight: Array, *, x: Any, into: Array | None = None) -> Array:
     if ct.ndim == 2:
@@ -57,7 +57,7 @@ def _(ct: Array, weight: Array, *, x: Any, into: Array | None = None) -> Array:
     return given(product(_rows(ct), weight).reshape(x.shape), into)
 
 
-@table(ops.linear.vjp_for("weight"))
+@table(ops.linear.vjp_for("weight"), spreads=True)
 @silent
 def _(ct: Array, x: Array, *, into: Array | None = None) -> Array:
     return product(_rows(ct).T, _rows(x), into)

@@ -67,7 +67,7 @@ def small_product(x1: Array, x2: Array, into: Array | None = None) -> Array:
 table(ops.matrix_product, when=lambda specs, _: small(*specs))(small_product)
 
 
-@table(ops.matrix_product)
+@table(ops.matrix_product, spreads=True)
 @silent
 def _(x1: Array, x2: Array, *, into: Array | None = None) -> Array:
     return product(x1, x2, into)

@@ -23,7 +23,7 @@ def _reached(padding: Pairs, overhang: Ints) -> Pairs:
     return tuple((a, b + more) for (a, b), more in zip(padding, overhang, strict=True))
 
 
-@table(ops.max_pool)
+@table(ops.max_pool, spreads=True)
 @silent
 def _(
     x: Array,
@@ -45,7 +45,7 @@ def _(
     )
 
 
-@table(ops.max_pool.vjp)
+@table(ops.max_pool.vjp, spreads=True)
 @silent
 def _(
     ct: Array,
@@ -80,7 +80,7 @@ def _factor(size: Ints, space: Ints, kernel: Ints, stride: Ints, padding: Pairs)
     return reduce(np.multiply.outer, factors)
 
 
-@table(ops.avg_pool)
+@table(ops.avg_pool, spreads=True)
 @silent
 def _(
     x: Array,
@@ -107,7 +107,7 @@ def _(
     return given(out.astype(x.dtype, copy=False), into)
 
 
-@table(ops.avg_pool.vjp)
+@table(ops.avg_pool.vjp, spreads=True)
 @silent
 def _(
     ct: Array,

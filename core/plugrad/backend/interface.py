@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ class Capabilities:
         dlpack: ``to_dlpack`` and ``from_dlpack`` work.
         copy: ``copy_from`` moves an array from another device of this backend without the host.
         placing: ``layout``, ``place``, ``is_view`` and ``exclusive`` work, so that plans reuse memory.
+        joining: ``side_by_side`` and ``joined`` work, so that several small updates are computed as one.
+        workers: how many parts of a graph are best computed side by side by ``spread``; from 1 on, ``part``,
+            ``stretch`` and ``write`` work too. 0 keeps every op whole.
+        cache: bytes of fast memory that each worker has to itself; parts are cut so that they fit into it.
     """
 
     dtypes: frozenset[DType]
@@ -38,6 +42,9 @@ class Capabilities:
     dlpack: bool = False
     copy: bool = False
     placing: bool = False
+    joining: bool = False
+    workers: int = 0
+    cache: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +165,46 @@ class Backend(ABC):
         """
         del array, references
         return False
+
+    def side_by_side(self, specs: Sequence[Spec]) -> Sequence[Array]:
+        """Row-major arrays of one dtype, one directly behind the other in memory (capability ``joining``)."""
+        del specs
+        raise DeviceError(f"backend {self.name!r} cannot join arrays")
+
+    def joined(self, arrays: Sequence[Array | None]) -> Array | None:
+        """The elements of arrays as an array of one axis that shares their memory (capability ``joining``).
+
+        None where they are not those that one call of ``side_by_side`` gave, all of them, in order.
+        """
+        del arrays
+        raise DeviceError(f"backend {self.name!r} cannot join arrays")
+
+    def part(self, array: Array, axis: int, start: int, stop: int) -> Array:
+        """A view of ``array`` from ``start`` to before ``stop`` along an axis (capability ``workers``)."""
+        del array, axis, start, stop
+        raise DeviceError(f"backend {self.name!r} cannot cut arrays")
+
+    def stretch(self, layout: Any, axis: int, size: int) -> Any:
+        """The layout with another size of one axis, its axes in the same order in memory (capability ``workers``)."""
+        del layout, axis, size
+        raise DeviceError(f"backend {self.name!r} cannot cut arrays")
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(*args)``, the run of a plan: a backend that can make many kernels cheaper at once does so here.
+
+        Within it, `Kernel.bare` is called in the place of `Kernel.function`.
+        """
+        return function(*args)
+
+    def write(self, target: Array, array: Array) -> None:
+        """Write the elements of ``array`` over those of ``target``, which has its shape (capability ``workers``)."""
+        del target, array
+        raise DeviceError(f"backend {self.name!r} cannot cut arrays")
+
+    def spread(self, work: Callable[[int], None], count: int) -> None:
+        """Call ``work`` with each number below ``count``, side by side; return when all are done (capability ``workers``).
+
+        Kernels that are called within keep to one worker. Raises what the first that failed raised.
+        """
+        for i in range(count):
+            work(i)

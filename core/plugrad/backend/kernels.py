@@ -39,11 +39,18 @@ class Kernel:
             for an op of several results.
         when: given the specs of the operands and the attributes, whether this kernel takes them.
         inplace: names of the operands that ``into`` may overlap.
+        bare: where it is cheaper than ``function``, the kernel as it is called within `Backend.call`: it takes what goes
+            to ``into`` by position, after the operands.
+        spreads: it works on the device's workers side by side by itself, and best on whole arrays: it is not cut.
+        partial: of several results, ``into`` may hold None for those that are to be allocated.
     """
 
     function: Callable[..., Any]
     when: When | None = None
     inplace: tuple[str, ...] = ()
+    bare: Callable[..., Any] | None = None
+    spreads: bool = False
+    partial: bool = False
 
 
 class KernelTable:
@@ -68,12 +75,14 @@ class KernelTable:
         *ops: OpLike,
         when: When | None = None,
         inplace: Sequence[str] = (),
+        bare: Callable[..., Any] | None = None,
+        spreads: bool = False,
     ) -> Callable[[Function], Function]:
         """A decorator that registers a function as the kernel of each of ``ops``."""
 
         def register(function: Function) -> Function:
             for op in ops:
-                self.add(op, Kernel(function, when, tuple(inplace)))
+                self.add(op, Kernel(function, when, tuple(inplace), bare, spreads))
             return function
 
         return register

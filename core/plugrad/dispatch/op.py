@@ -27,6 +27,7 @@ from plugrad.dtypes import ALL, DType
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
+    from plugrad.dispatch.factors import Factors
     from plugrad.dispatch.sample import ErrorSampler, Sampler
 
 P = ParamSpec("P")
@@ -55,6 +56,8 @@ class Op(Generic[P, R]):
         expression: for an elementwise primitive, its C99 expression over the operands' names.
         sampler: makes the samples that tests and the conformance suite run.
         errors: makes samples that the op refuses, beyond wrong dtypes and shapes that do not broadcast; or None.
+        factors: the axes along which parts can be computed by themselves (see `plugrad.dispatch.factors`); None for an
+            elementwise op, whose follow from its kind, and for one that has none.
         vjps: its rules.
         owner: for the op of a rule, the op that the rule belongs to.
     """
@@ -70,6 +73,7 @@ class Op(Generic[P, R]):
         "dtypes",
         "errors",
         "expression",
+        "factors",
         "infer",
         "kind",
         "may_alias",
@@ -104,6 +108,7 @@ class Op(Generic[P, R]):
     expression: str | None
     sampler: Sampler | None
     errors: ErrorSampler | None
+    factors: Factors | None
     vjps: tuple[Vjp, ...]
     owner: Op[..., Any] | None
     cache: dict[Any, Callable[..., Any]]
@@ -150,7 +155,7 @@ class Op(Generic[P, R]):
                 return vjp.op
         raise AttributeError(f"{self.name} has no rule for {operand!r}")
 
-    def defvjp(self, *names: str) -> Callable[[Rule], Rule]:
+    def defvjp(self, *names: str, factors: Factors | None = None) -> Callable[[Rule], Rule]:
         """Register a rule: for one named operand, for several, or, without a name, for every operand.
 
         The parameters of the rule say what it needs: ``ct`` (``ct_<output>`` where several outputs carry
@@ -158,13 +163,14 @@ class Op(Generic[P, R]):
         and gives the spec of an operand; keyword-only parameters are attributes, ``wrt`` among them the
         operands whose cotangents are wanted. A rule for one named operand returns one cotangent; any
         other a tuple, in the order of ``wrt`` if it takes it, else one for each operand that it serves.
+        ``factors`` are those of the op of the rule.
         """
 
         def add(rule: Rule) -> Rule:
             single = len(names) == 1
             wrt = names or tuple(o.name for o in self.operands)
             name = f"{self.name}.vjp.{names[0]}" if single else f"{self.name}.vjp"
-            self.vjps += (Vjp(_rule_op(self, name, rule), wrt, not single),)
+            self.vjps += (Vjp(_rule_op(self, name, rule, factors), wrt, not single),)
             return rule
 
         return add
@@ -213,7 +219,7 @@ def _make(function: Callable[..., Any], fields: Mapping[str, Any]) -> Any:
     return new
 
 
-def _rule_op(owner: Op[..., Any], name: str, rule: Rule) -> Op[..., Any]:
+def _rule_op(owner: Op[..., Any], name: str, rule: Rule, factors: Factors | None) -> Op[..., Any]:
     operands: list[Operand] = []
     attributes: list[str] = []
     absent = {o.name for o in owner.operands if o.optional}
@@ -244,6 +250,7 @@ def _rule_op(owner: Op[..., Any], name: str, rule: Rule) -> Op[..., Any]:
             "expression": None,
             "sampler": None,
             "errors": None,
+            "factors": factors,
             "vjps": (),
             "owner": owner,
         },
@@ -267,6 +274,7 @@ def op(
     expression: str | None = None,
     samples: Sampler | None = None,
     errors: ErrorSampler | None = None,
+    factors: Factors | None = None,
     namespace: str = "",
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
     """State an op: a decorator for a function whose signature is the op's and whose code is its body.
@@ -287,6 +295,7 @@ def op(
         expression: the C99 expression of an elementwise primitive.
         samples: see `plugrad.dispatch.sample`.
         errors: samples that the op refuses; see `plugrad.dispatch.sample.ErrorSample`.
+        factors: the axes along which parts can be computed by themselves; see `Op.factors`.
         namespace: goes before the name, with a dot; a plugin's ops have one of their own.
     """
 
@@ -317,6 +326,7 @@ def op(
                 "expression": expression,
                 "sampler": samples,
                 "errors": errors,
+                "factors": factors,
                 "vjps": (),
                 "owner": None,
             },

@@ -98,6 +98,19 @@ def array_of(tensor: TensorData) -> Any:
     return current().symbol_of(tensor) if mode.modes.capturing else tensor._array
 
 
+def copy_now(tensor: Tensor, what: str) -> Tensor:
+    """Another tensor with the value that ``tensor`` has at this time, made outside of a captured function.
+
+    Raises:
+        CaptureError: naming ``what`` has happened, if a captured function has changed the tensor already.
+    """
+    if mode.modes.capturing and isinstance(current().array_of(tensor), Symbol):
+        raise capture_error(
+            f"{what} inside one call of a captured function; capture one step, or call it as it is"
+        )
+    return wrap(tensor._array, tensor.spec)
+
+
 def made_of_host(array: Any, spec: Spec) -> Tensor:
     """A tensor over an array with values of the host. While capturing it is a constant of the function."""
     made = wrap(array, spec)

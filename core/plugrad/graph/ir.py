@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from plugrad.dispatch.statement import Kind
+from plugrad.dispatch.statement import Operand as Stated
 from plugrad.dispatch.tracing import Symbol
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
+    from plugrad.backend.interface import Backend
+    from plugrad.backend.kernels import Kernel
+    from plugrad.dispatch.modes import Modes
     from plugrad.dispatch.op import Op
 
 Operand = Any
@@ -42,7 +48,7 @@ class Node:
     """An application of an op.
 
     Attributes:
-        op: the op, those of rules included.
+        op: the op, those of rules included; or a `Composed`.
         operands: in the op's order.
         attributes: the static attributes, in their normal form.
         results: its values, in one row.
@@ -53,9 +59,13 @@ class Node:
     __slots__ = ("attributes", "form", "line", "op", "operands", "results")
 
     def __init__(
-        self, op: Op[..., Any], operands: Sequence[Operand], attributes: Mapping[str, Any], line: str = ""
+        self,
+        op: Op[..., Any] | Composed,
+        operands: Sequence[Operand],
+        attributes: Mapping[str, Any],
+        line: str = "",
     ) -> None:
-        self.op = op
+        self.op: Any = op
         self.operands = tuple(operands)
         self.attributes = dict(attributes)
         self.results: tuple[Value, ...] = ()
@@ -90,6 +100,47 @@ def _spec(operand: Operand, node: Node) -> Any:
     return Spec((), other.dtype, other.device)
 
 
+class Composed(ABC):
+    """What a node applies, in the place of an op, that is made of nodes itself and brings the kernel that runs them.
+
+    Attributes:
+        graph: these nodes; a node that applies it reads and computes what the graph does.
+        name: what it is called.
+    """
+
+    graph: Graph
+    name: str
+    kind = Kind.OTHER
+    owner = None
+    may_alias = False
+    outputs: tuple[str, ...] = ()
+    residuals: tuple[str, ...] = ()
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What there is to know beside the graph: numbers, strings, tuples and dicts of these; see `made_of`."""
+
+    @classmethod
+    @abstractmethod
+    def made_of(cls, graph: Graph, facts: Mapping[str, Any]) -> Composed:
+        """Another one with these facts."""
+
+    @property
+    @abstractmethod
+    def operands(self) -> tuple[Stated, ...]:
+        """What it takes, as `Op.operands`."""
+
+    @abstractmethod
+    def kernel(self, backend: Backend, modes: Modes, replaced: Mapping[int, int | None]) -> Kernel:
+        """What computes it.
+
+        Args:
+            backend: whose kernels run.
+            modes: kernels are chosen by ``matmul_precision``.
+            replaced: by the number of a result that may be written over an operand, that operand's.
+        """
+
+
 class Graph:
     """Nodes from inputs to outputs.
 
@@ -120,7 +171,7 @@ class Graph:
 
     def add(
         self,
-        op: Op[..., Any],
+        op: Op[..., Any] | Composed,
         operands: Sequence[Operand],
         attributes: Mapping[str, Any],
         results: Any,

@@ -10,7 +10,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from plugrad import tree
 from plugrad.backend import backend_of, current_device
@@ -23,6 +23,7 @@ from plugrad.dispatch.tracing import capture_error
 from plugrad.errors import ArgumentError, GradientError
 from plugrad.graph.capture import Assignment, Capture
 from plugrad.graph.ir import Graph, Node
+from plugrad.graph.passes import Context, run_passes
 from plugrad.graph.plan import Plan
 from plugrad.graph.profile import Profile, Roofline
 from plugrad.graph.trace import CELLS
@@ -43,8 +44,9 @@ _STATIC: Final = (str, int, float, bool, type(None))
 class Jitted(Generic[P, R]):
     """A captured function; see `jit`."""
 
-    def __init__(self, fn: Callable[P, R]) -> None:
+    def __init__(self, fn: Callable[P, R], *, exact: bool = False) -> None:
         self._fn = fn
+        self._exact = exact
         self._captures: dict[Any, list[Captured]] = {}
         self._lock = threading.RLock()
         self._warned = False
@@ -129,7 +131,7 @@ class Jitted(Generic[P, R]):
             for ready in self._captures.get(key, ()):  # another thread's
                 if ready.capture.holds(leaves):
                     return ready
-            ready = Captured(Capture(self._fn, structure, leaves), leaves, modes)
+            ready = Captured(Capture(self._fn, structure, leaves), leaves, modes, exact=self._exact)
             self._captures.setdefault(key, []).insert(0, ready)
             if sum(map(len, self._captures.values())) > CAPTURES:
                 oldest = next(iter(self._captures))
@@ -156,11 +158,13 @@ class Captured:
         pull_plan: what a backward through the results runs; None where none can.
         backend: of the device.
         modes: those of the thread that captured it.
+        exact: whether its results are those of eager mode bit for bit.
         described: the signature and the size, for people.
     """
 
-    def __init__(self, capture: Capture, leaves: Sequence[Any], modes: Modes) -> None:
+    def __init__(self, capture: Capture, leaves: Sequence[Any], modes: Modes, *, exact: bool = False) -> None:
         self.capture = capture
+        self.exact = exact
         graph = capture.graph
         self.device = next((v.spec.device for v in graph.inputs), None) or current_device()
         self.backend = backend_of(self.device)
@@ -192,20 +196,19 @@ class Captured:
         self._first = len(first)
         early = [v for v in graph.inputs if v not in cotangents]
         self._inputs = {v.index: i for i, v in enumerate(early)}
-        self.plan = Plan(
-            Graph.of(early, forward, [*first, *residuals], graph.constants),
-            self.backend,
-            self.modes,
-            self._replaced(),
+        self.plan = self._planned(
+            Graph.of(early, forward, [*first, *residuals], graph.constants), self._replaced()
         )
         self.pull_plan: Plan | None = None
         if capture.followed and not capture.spent:
             outputs = [v for v in gradients if v is not None]
-            self.pull_plan = Plan(
-                Graph.of([*residuals, *cotangents], backward, outputs, graph.constants),
-                self.backend,
-                self.modes,
+            self.pull_plan = self._planned(
+                Graph.of([*residuals, *cotangents], backward, outputs, graph.constants)
             )
+
+    def _planned(self, graph: Graph, replaced: dict[int, int | None] | None = None) -> Plan:
+        ready = run_passes(graph, Context(self.backend, self.modes, self.exact))
+        return Plan(ready, self.backend, self.modes, replaced)
 
     def _replaced(self) -> dict[int, int | None]:
         """By the index of an output that is assigned, the input that is what it replaces."""
@@ -224,7 +227,7 @@ class Captured:
         if len(self._aims) != len(plan.targets):
             self._aims = [(self._assigned[o], o, 2 + (o in self._read)) for o in plan.targets]
         found: list[Any] = []
-        for a, output, references in self._aims:
+        for a, _, references in self._aims:
             # References: those of the tensor and of this name, and that of the inputs where it is one; an argument
             # may be the same tensor.
             array = None
@@ -235,10 +238,15 @@ class Captured:
                 if grad is not None and grad._key is a.key and sys.getrefcount(grad) == _HELD_ONCE:
                     array = grad._array
                 grad = None
-            if array is None or not exclusive(array, references):
-                array = self.backend.place(None, plan.like(output))
+            if array is not None and not exclusive(array, references):
+                array = None
             found.append(array)
-        return found
+        for column in plan.columns:
+            if self.backend.joined([found[i] for i in column]) is None:
+                new = plan.new_column([plan.targets[i] for i in column])
+                for i, array in zip(column, new, strict=True):
+                    found[i] = array
+        return [plan.new_target(o) if a is None else a for a, o in zip(found, plan.targets, strict=True)]
 
     def _assign(self, arrays: Sequence[Any]) -> None:
         """Bind cells and gradients to what was computed."""
@@ -388,7 +396,15 @@ def _enabled() -> bool:
     return os.environ.get("PLUGRAD_JIT", "1") != "0"
 
 
-def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
+@overload
+def jit(fn: Callable[P, R], /, *, exact: bool = False) -> Jitted[P, R]: ...
+
+
+@overload
+def jit(*, exact: bool = False) -> Callable[[Callable[P, R]], Jitted[P, R]]: ...
+
+
+def jit(fn: Callable[..., Any] | None = None, /, *, exact: bool = False) -> Any:
     """Capture a function: it runs once for each signature, and what it computed is replayed from then on.
 
     A whole training step can be captured, as it is written for eager mode::
@@ -412,7 +428,10 @@ def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
     observer, and where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
 
     Args:
-        fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments.
+        fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments; None for a decorator with
+            options, ``@plugrad.jit(exact=True)``.
+        exact: whether results are those of eager mode bit for bit. Else they agree within the tolerance of each op:
+            regions of the graph run part by part, and the kernels of a part may add in another order.
 
     Returns:
         A function that does the same.
@@ -422,6 +441,8 @@ def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
         CaptureError: when it is called, for what a captured function cannot do: branch on a value, read one, use a
             shape that depends on values, move to another device. Nothing outside has changed then.
     """
+    if fn is None:
+        return functools.partial(jit, exact=exact)
     if not callable(fn):
         raise ArgumentError(f"jit: takes a function, got {type(fn).__name__}")
     if any(
@@ -431,4 +452,4 @@ def jit(fn: Callable[P, R], /) -> Jitted[P, R]:
         raise ArgumentError(
             f"jit: {fn.__name__} is a generator or coroutine, which cannot be captured: return a list"
         )
-    return Jitted(fn)
+    return Jitted(fn, exact=exact)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.dispatch.lowering import with_modes
 from plugrad.dtypes import uint8
-from plugrad.graph.ir import Graph, Node, Value
+from plugrad.graph.ir import Composed, Graph, Node, Value
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
@@ -43,8 +43,21 @@ class Layout:
     targets: dict[Value, int] = field(default_factory=dict)
 
 
-def kernel_of(node: Node, backend: Backend, modes: Modes) -> Kernel:
-    """The kernel that runs a lowered node."""
+def kernel_of(
+    node: Node, backend: Backend, modes: Modes, replaced: Mapping[Value, Value | None] | None = None
+) -> Kernel:
+    """The kernel that runs a lowered node.
+
+    Args:
+        node: a node of a lowered graph; one that applies something else than an op brings its own.
+        backend: whose kernel.
+        modes: kernels are chosen by ``matmul_precision``.
+        replaced: by value that is bound to a cell, what the cell held before.
+    """
+    if isinstance(node.op, Composed):
+        before = {i: (replaced or {}).get(v) for i, v in enumerate(node.results)}
+        places = {o: node.operands.index(v) for o, v in before.items() if v in node.operands}
+        return node.op.kernel(backend, modes, places)
     found = backend.kernels.find(node.op, node.specs(), with_modes(node.attributes, modes))
     assert found is not None
     return found

@@ -12,9 +12,9 @@ from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from plugrad.graph.bundle import columns_of
 from plugrad.graph.ir import Graph, Node, Value
 from plugrad.graph.memory import Layout, allocate, kernel_of, lay_out, roots_of
-from plugrad.graph.passes import Context, run_passes
 
 if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
@@ -28,8 +28,9 @@ class Plan:
     """Runs a graph.
 
     Attributes:
-        graph: what runs, after all passes.
+        graph: what runs.
         targets: the indices of the outputs that a run may be given memory for; known after the first run.
+        columns: groups of ``targets``, by their places there, that are to lie side by side.
         source: the Python code of the line that runs.
     """
 
@@ -43,17 +44,19 @@ class Plan:
         """Make a plan.
 
         Args:
-            graph: what is to be computed.
+            graph: what is to be computed, lowered (see `plugrad.graph.passes.run_passes`).
             backend: of the device.
             modes: the modes that kernels are chosen by.
             replaced: by the index of an output that is bound to a cell or a gradient, the index of the input that
                 is what it held before, or None where that is not read.
         """
-        self.graph = run_passes(graph, Context(backend, modes))
+        self.graph = graph
         self._backend = backend
-        self._kernels = [kernel_of(n, backend, modes) for n in self.graph.nodes]
-        self._replaced = {o: None if i is None else self.graph.inputs[i] for o, i in (replaced or {}).items()}
+        self._replaced = {o: None if i is None else graph.inputs[i] for o, i in (replaced or {}).items()}
+        over = {graph.outputs[o]: before for o, before in self._replaced.items()}
+        self._kernels = [kernel_of(n, backend, modes, over) for n in graph.nodes]
         self.targets: tuple[int, ...] = ()
+        self.columns: list[list[int]] = []
         self._layout: Layout | None = None
         self._learned: dict[Value, Any] = {}
         self._views: set[Node] = set()
@@ -73,7 +76,7 @@ class Plan:
             line = self._idle.pop()
         except IndexError:
             line = self._another()
-        outputs = line(inputs, targets)
+        outputs: list[Any] = self._backend.call(line, inputs, targets)
         # A line owns its memory, so that calls at the same time, or after an error, take another one.
         if line != self._learn:
             self._idle.append(line)
@@ -92,7 +95,7 @@ class Plan:
             marks.append((index, perf_counter()))
 
         line = _Writer(self, self._layout, mark=mark).line()
-        outputs = line(inputs, targets)
+        outputs: list[Any] = self._backend.call(line, inputs, targets)
         seconds = [0.0] * len(self.graph.nodes)
         for (_, before), (index, after) in pairwise(marks):
             seconds[index] = after - before
@@ -127,9 +130,13 @@ class Plan:
         """Bytes of the memory that results share; 0 before the first run, and where a device places nothing."""
         return 0 if self._layout is None else sum(self._layout.blocks)
 
-    def like(self, output: int) -> Any:
-        """The layout of an output, for its target."""
-        return self._learned[self.graph.outputs[output]]
+    def new_target(self, output: int) -> Any:
+        """New memory for an output, in its layout."""
+        return self._backend.place(None, self._learned[self.graph.outputs[output]])
+
+    def new_column(self, outputs: Sequence[int]) -> Sequence[Any]:
+        """New memory for several outputs, row-major, side by side."""
+        return self._backend.side_by_side([self.graph.outputs[o].spec for o in outputs])
 
     def _another(self) -> Line:
         if not self._can_place():
@@ -167,13 +174,16 @@ class Plan:
         self._views = views
         self.targets = tuple(layout.targets.values())
         self._learned = {v: like[v] for v in (*layout.block_of, *layout.targets)}
+        place = {value: i for i, value in enumerate(layout.targets)}
+        columns = [c for n in self.graph.nodes for c in columns_of(n)]
+        self.columns = [[place[v] for v in c] for c in columns if all(v in place for v in c)]
         self._layout = layout
         return outputs
 
     def _may_view(self, node: Node, reads: Sequence[Any], results: Sequence[Any]) -> bool:
         """Whether a node may give a view: what the op says; of a rule, all of which may, what its kernel did."""
         if node.op.owner is None or not node.op.may_alias:
-            return node.op.may_alias
+            return bool(node.op.may_alias)
         return any(self._backend.is_view(r, a) for r in results for a in reads)
 
 
@@ -248,21 +258,33 @@ class _Writer:
             self._scope["mark"] = self._mark
             lines.append("  mark(-1)")
         for i, (node, kernel) in enumerate(zip(graph.nodes, self._kernels, strict=True)):
-            self._scope[f"k{i}"] = kernel.function
+            self._scope[f"k{i}"] = kernel.function if kernel.bare is None else kernel.bare
             if self._view(i, node):
                 continue
-            arguments = self._arguments(i, node)
+            arguments, attributes = self._arguments(i, node)
             into = [self._into(v, targets) for v in node.results]
-            if into and all(into) and len(into) == len(_flat(node.form)):
-                several = isinstance(node.form, (tuple, list))
-                arguments.append(f"into=({', '.join(into)},)" if several else f"into={into[0]}")
-                names.update(zip(node.results, into, strict=True))
-                lines.append(f"  k{i}({', '.join(arguments)})")
+            several = isinstance(node.form, (tuple, list))
+            partial = kernel.partial and several
+            if any(into) and (partial or all(into)) and len(into) == len(_flat(node.form)):
+                places = [place or "None" for place in into]
+                goes = f"({', '.join(places)},)" if several else places[0]
             else:
-                for j, value in enumerate(node.results):
-                    names[value] = f"v{i}_{j}"
+                into, goes = [""] * len(into), "None"
+            if kernel.bare is not None:
+                arguments.append(goes)
+            elif any(into):
+                arguments.append(f"into={goes}")
+            arguments += attributes
+            for j, (value, place) in enumerate(zip(node.results, into, strict=True)):
+                names[value] = place or f"v{i}_{j}"
+                if not place:
                     fixed.pop(value, None)
-                lines.append(f"  {_form(node.form, names)} = k{i}({', '.join(arguments)})")
+            call = f"k{i}({', '.join(arguments)})"
+            if all(into):
+                lines.append(f"  {call}")
+            else:
+                given = {v: "_" if place else names[v] for v, place in zip(node.results, into, strict=True)}
+                lines.append(f"  {_form(node.form, given)} = {call}")
             if self._told is not None:
                 self._scope["told"] = self._told
                 reads = "".join(f"{names[v]}, " for v in dict.fromkeys(node.reads()))
@@ -282,8 +304,9 @@ class _Writer:
             return self._names[value]
         return f"t{targets[value]}" if value in targets else ""
 
-    def _arguments(self, i: int, node: Any) -> list[str]:
-        arguments = []
+    def _arguments(self, i: int, node: Any) -> tuple[list[str], list[str]]:
+        """The operands and the attributes of a call."""
+        arguments, attributes = [], []
         for j, operand in enumerate(node.operands):
             if isinstance(operand, Value):
                 arguments.append(self._names[operand])
@@ -294,8 +317,8 @@ class _Writer:
                 arguments.append(f"s{i}_{j}")
         for key, value in node.attributes.items():
             self._scope[f"a{i}_{key}"] = value
-            arguments.append(f"{key}=a{i}_{key}")
-        return arguments
+            attributes.append(f"{key}=a{i}_{key}")
+        return arguments, attributes
 
     def _view(self, i: int, node: Any) -> bool:
         """Make a view of fixed memory once, here, where the node gives one."""

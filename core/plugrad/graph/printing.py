@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.dispatch.call import attribute_key
-from plugrad.graph.ir import Graph, Node, Value
+from plugrad.graph.ir import Composed, Graph, Node, Value
 
 if TYPE_CHECKING:
     from plugrad.dispatch.op import Op
@@ -53,7 +53,10 @@ def text(graph: Graph, *, lines: bool = False) -> str:
         across = max((len(n) for n in nodes if len(n) <= _WIDTH), default=0)
         said = [short_line(n.line) for n in graph.nodes]
         nodes = [f"{n:{across}}  # {line}" if line else n for n, line in zip(nodes, said, strict=True)]
-    printed += nodes
+    for node, shown_node in zip(graph.nodes, nodes, strict=True):
+        printed.append(shown_node)
+        if isinstance(node.op, Composed):
+            printed += [f"      {line}" for line in text(node.op.graph, lines=lines).splitlines()]
     printed += _wrapped("  return ", [names[v] for v in graph.outputs], "", " " * 9)
     return "\n".join(printed)
 
@@ -67,6 +70,8 @@ def applied(node: Node, names: Mapping[Value, str]) -> str:
 
 def told(node: Node) -> dict[str, Any]:
     """The attributes that are worth telling: no defaults, and nothing that the results say."""
+    if isinstance(node.op, Composed):
+        return {k: v for k, v in node.op.facts().items() if isinstance(v, int)}
     usual = _defaults(node.op)
     spec = node.results[0].spec if len(node.results) == 1 else None
     said: dict[str, Any] = {} if spec is None else {"shape": spec.shape, "dtype": spec.dtype}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plugrad.graph.ir import Graph, Node, Operand, Value
+from plugrad.graph.ir import Composed, Graph, Node, Operand, Value
 
 if TYPE_CHECKING:
     from plugrad.dispatch.op import Op
@@ -48,7 +48,7 @@ class Rewriter:
 
     def add(
         self,
-        op: Op[..., Any],
+        op: Op[..., Any] | Composed,
         operands: Sequence[Operand],
         attributes: Mapping[str, Any],
         results: Any,
@@ -60,7 +60,11 @@ class Rewriter:
     def replace(self, node: Node, form: Any) -> None:
         """Let new values, in the structure of the node's results, stand in the place of those."""
         for old, new in zip(values_of(node.form), values_of(form), strict=True):
-            self._new[old] = new
+            self.replace_value(old, new)
+
+    def replace_value(self, old: Value, new: Value) -> None:
+        """Let a new value stand in the place of an old one."""
+        self._new[old] = new
 
     def finish(self) -> Graph:
         """The new graph, with the outputs of the old one."""

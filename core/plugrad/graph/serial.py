@@ -3,7 +3,8 @@
 The document has the keys ``format``, ``version``, ``inputs``, ``constants``, ``nodes`` and ``outputs``. Values go by the
 names of the text form: ``x0`` an input, ``c0`` a constant, ``v0`` what a node computes. What JSON has no word for is an
 object of one key: ``{"tuple": [...]}``, ``{"dtype": "float32"}``, ``{"device": "name:0"}``, ``{"slice": [0, 4, null]}``,
-``{"spec": {"shape": [2, 3], "dtype": "float32", "device": "name:0"}}``, ``{"float": "nan"}``, ``{"value": "x0"}``.
+``{"spec": {"shape": [2, 3], "dtype": "float32", "device": "name:0"}}``, ``{"float": "nan"}``, ``{"value": "x0"}``. The
+op of a node is its name, or, where it is made of nodes, an object of its ``name``, its ``graph`` and its ``facts``.
 """
 
 from __future__ import annotations
@@ -23,13 +24,18 @@ from plugrad.dispatch.call import attribute_key
 from plugrad.dispatch.statement import register
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import ArgumentError, DataError, PlugradError
-from plugrad.graph.ir import Graph, Value
+from plugrad.graph.bundle import Bundle
+from plugrad.graph.ir import Composed, Graph, Value
 from plugrad.graph.printing import names_of
+from plugrad.graph.region import Region
 from plugrad.graph.rewrite import specs_of
 from plugrad.spec import Device, Spec
 
 FORMAT: Final = "plugrad.graph"
 VERSION: Final = 1
+
+COMPOSED: Final[Mapping[str, type[Composed]]] = {c.name: c for c in (Bundle, Region)}
+"""What nodes apply that is made of nodes, by name."""
 
 
 def to_json(graph: Graph, *, constants: bool = True, indent: int | None = None) -> str:
@@ -44,10 +50,13 @@ def to_json(graph: Graph, *, constants: bool = True, indent: int | None = None) 
     Raises:
         ArgumentError: for a static attribute that is no number, string, dtype, device, spec, slice or tuple of these.
     """
+    document = {"format": FORMAT, "version": VERSION, **_document(graph, constants)}
+    return json.dumps(document, indent=indent, allow_nan=False)
+
+
+def _document(graph: Graph, constants: bool) -> dict[str, Any]:
     names = names_of(graph)
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
+    return {
         "inputs": [_encoded(v.spec) for v in graph.inputs],
         "constants": [
             {**_encoded(v.spec), "base64": _base64(_elements(a, v.spec)) if constants else None}
@@ -55,7 +64,7 @@ def to_json(graph: Graph, *, constants: bool = True, indent: int | None = None) 
         ],
         "nodes": [
             {
-                "op": n.op.name,
+                "op": n.op.name if not isinstance(n.op, Composed) else _composed(n.op, constants),
                 "operands": [_encoded(o, names) for o in n.operands],
                 "attributes": {k: _encoded(v) for k, v in n.attributes.items()},
                 "results": _encoded(specs_of(n.form)),
@@ -65,7 +74,11 @@ def to_json(graph: Graph, *, constants: bool = True, indent: int | None = None) 
         ],
         "outputs": [names[v] for v in graph.outputs],
     }
-    return json.dumps(document, indent=indent, allow_nan=False)
+
+
+def _composed(op: Composed, constants: bool) -> dict[str, Any]:
+    facts = {k: _encoded(v) for k, v in op.facts().items()}
+    return {"name": op.name, "graph": _document(op.graph, constants), "facts": facts}
 
 
 def from_json(text: str) -> Graph:
@@ -103,18 +116,25 @@ def _read(document: Mapping[str, Any]) -> Graph:
         values[f"c{i}"] = graph.constant(_array(given["base64"], spec), spec)
     made = 0
     for given in document["nodes"]:
-        name = given["op"]
-        if name not in register:
-            raise DataError(f"the graph applies {name!r}, and no op of that name is stated here")
+        op = _op(given["op"])
         operands = [_decoded(o, values) for o in given["operands"]]
         attributes = {k: _decoded(v) for k, v in given["attributes"].items()}
         results = _decoded(given["results"])
-        graph.add(register[name], operands, attributes, results, given["line"])
+        graph.add(op, operands, attributes, results, given["line"])
         for value in graph.nodes[-1].results:
             values[f"v{made}"] = value
             made += 1
     graph.outputs = [_named(name, values) for name in document["outputs"]]
     return graph
+
+
+def _op(given: Any) -> Any:
+    if isinstance(given, dict):
+        facts = {k: _decoded(v) for k, v in given["facts"].items()}
+        return COMPOSED[given["name"]].made_of(_read(given["graph"]), facts)
+    if given not in register:
+        raise DataError(f"the graph applies {given!r}, and no op of that name is stated here")
+    return register[given]
 
 
 def _encoded(value: Any, names: Mapping[Value, str] | None = None) -> Any:
@@ -227,7 +247,7 @@ def same(a: Graph, b: Graph) -> bool:
 
     for m, n in zip(a.nodes, b.nodes, strict=True):
         if (
-            m.op is not n.op
+            not _same_op(m.op, n.op)
             or specs_of(m.form) != specs_of(n.form)
             or _attributes(m.attributes) != _attributes(n.attributes)
             or not alike(m.operands, n.operands)
@@ -235,6 +255,12 @@ def same(a: Graph, b: Graph) -> bool:
             return False
         pairs.update(zip(m.results, n.results, strict=True))
     return alike(tuple(a.outputs), tuple(b.outputs))
+
+
+def _same_op(a: Any, b: Any) -> bool:
+    if isinstance(a, Composed) and type(a) is type(b):
+        return a.facts() == b.facts() and same(a.graph, b.graph)
+    return a is b
 
 
 def _attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plugrad import dtypes
+from plugrad.dispatch.factors import Factor
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import BOOLEAN, FLOATING
@@ -98,6 +100,24 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _factors(call: Any, results: Sequence[Spec]) -> Iterable[Factor]:
+    """The leading axes that all have; a mask where it has them too."""
+    query: Spec = call.query
+    same = [n for n in ("query", "key", "value", "ct", "out", "log_sum") if hasattr(call, n)]
+    for axis in range(query.ndim - 2):
+        size, axes = query.shape[axis], dict.fromkeys(same, axis)
+        if size < 2 or any(getattr(call, n).shape[: axis + 1] != query.shape[: axis + 1] for n in same):
+            continue
+        if call.attn_mask is not None:
+            own = axis - query.ndim + call.attn_mask.ndim
+            if own >= 0 and call.attn_mask.shape[own] != 1:
+                axes["attn_mask"] = own
+            elif "attn_mask" in getattr(call, "wrt", ()):
+                continue
+        if all(r.shape[: axis + 1] == query.shape[: axis + 1] for r in results):
+            yield Factor(axes, (axis,) * len(results))
+
+
 @op(
     kind=Kind.CONTRACTION,
     infer=_attended,
@@ -105,6 +125,7 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     promote=("query", "key", "value"),
     attributes={"is_causal": _causal, "scale": _scale},
     residuals=("log_sum",),
+    factors=_factors,
     autocast=Autocast.LOW,
     samples=_samples,
     errors=errors(
@@ -185,7 +206,7 @@ def _scores(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, sc
     return scores if taking is None else where(taking, scores, -math.inf)
 
 
-@scaled_dot_product_attention.defvjp()
+@scaled_dot_product_attention.defvjp(factors=_factors)
 def _(
     ct: Tensor,
     query: Tensor,

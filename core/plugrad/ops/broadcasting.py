@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plugrad.dispatch.factors import SUM, Factor
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import DType
@@ -14,7 +15,7 @@ from plugrad.ops._rules import AXES, REFUSED_AXES, accumulated, reduced, reduced
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from plugrad.tensor import Tensor
 
@@ -39,12 +40,22 @@ def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _repeated(call: Any, results: Sequence[Spec]) -> Iterable[Factor]:
+    (result,) = results
+    new = result.ndim - call.x.ndim
+    for axis, size in enumerate(result.shape):
+        own = axis - new
+        axes = {"shape": axis, "x": own} if own >= 0 and call.x.shape[own] == size else {"shape": axis}
+        yield Factor(axes, (axis,))
+
+
 @op(
     kind=Kind.MOVEMENT,
     infer=_shaped,
     attributes={"shape": _target},
     primitive=True,
     may_alias=True,
+    factors=_repeated,
     samples=_broadcast_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros(3), shape=(2,)),
@@ -63,6 +74,12 @@ def broadcast_to(x: Tensor, /, shape: int | Sequence[int]) -> Tensor:
 @broadcast_to.defvjp("x")
 def _(ct: Tensor, x: Spec) -> Tensor:
     return sum_to(ct, x.shape)
+
+
+def _added(call: Any, _: Any) -> Iterable[Factor]:
+    kept = [a for a in range(call.x.ndim) if call.keepdims or a not in call.axis]
+    yield from (Factor({"x": a}, (i,)) for i, a in enumerate(kept) if a not in call.axis)
+    yield from (Factor({"x": a}, (SUM,)) for a in call.axis)
 
 
 def _summed(call: Any) -> Spec:
@@ -87,6 +104,7 @@ def _sum_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={**AXES, "dtype": accumulated},
     autocast=Autocast.FULL,
     primitive=True,
+    factors=_added,
     samples=_sum_samples,
     errors=errors(*REFUSED_AXES, ErrorSample(DTypeError, np.zeros((2, 3)), dtype="int32")),
 )

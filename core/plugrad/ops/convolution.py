@@ -4,10 +4,12 @@ the weight `conv_weight`. The derivatives of each are the other two, so that rul
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from plugrad.dispatch.factors import SUM, Factor
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
@@ -237,6 +239,31 @@ def _columns(
     return reshape(columns, (batch, groups, channels // groups * len(seen), size(space))), space
 
 
+def _factors(call: Any, _: Any) -> Iterable[Factor]:
+    """Images; and output channels where there are no groups."""
+    yield Factor({"x": 0}, (0,))
+    if call.groups == 1:
+        yield Factor({"weight": 0} if call.bias is None else {"weight": 0, "bias": 0}, (1,))
+
+
+def _factors_of_x(call: Any, _: Any) -> Iterable[Factor]:
+    yield Factor({"ct": 0, "x": 0}, (0,))
+    if call.groups == 1:
+        yield Factor({"weight": 1, "x": 1}, (1,))
+
+
+def _factors_of_weight(call: Any, _: Any) -> Iterable[Factor]:
+    if call.groups == 1:
+        yield Factor({"ct": 1, "weight": 0}, (0,))
+        yield Factor({"x": 1, "weight": 1}, (1,))
+    yield Factor({"ct": 0, "x": 0}, (SUM,))
+
+
+def _factors_of_bias(call: Any, _: Any) -> Iterable[Factor]:
+    yield Factor({"ct": 1}, (0,))
+    yield from (Factor({"ct": axis}, (SUM,)) for axis in range(call.ct.ndim) if axis != 1)
+
+
 @op(
     kind=Kind.CONTRACTION,
     infer=_convolved,
@@ -244,6 +271,7 @@ def _columns(
     promote=_BIASED,
     attributes={**_GEOMETRY, "padding": _padding},
     autocast=Autocast.LOW,
+    factors=_factors,
     samples=_conv_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((4, 3))),
@@ -438,7 +466,7 @@ def conv_weight(
 # -- the rules --------------------------------------------------------------------------------------------
 
 
-@conv.defvjp("x")
+@conv.defvjp("x", factors=_factors_of_x)
 def _(
     ct: Tensor, x: Spec, weight: Tensor, *, stride: Ints, padding: Pairs, dilation: Ints, groups: int
 ) -> Tensor:
@@ -448,7 +476,7 @@ def _(
     )
 
 
-@conv.defvjp("weight")
+@conv.defvjp("weight", factors=_factors_of_weight)
 def _(
     ct: Tensor, x: Tensor, weight: Spec, *, stride: Ints, padding: Pairs, dilation: Ints, groups: int
 ) -> Tensor:
@@ -458,7 +486,7 @@ def _(
     )
 
 
-@conv.defvjp("bias")
+@conv.defvjp("bias", factors=_factors_of_bias)
 def _(ct: Tensor) -> Tensor:
     return _bias_gradient(ct)
 
@@ -493,7 +521,7 @@ def _(
     )
 
 
-@conv_transpose.defvjp("bias")
+@conv_transpose.defvjp("bias", factors=_factors_of_bias)
 def _(ct: Tensor) -> Tensor:
     return _bias_gradient(ct)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plugrad.dispatch.factors import SUM, Factor
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
@@ -54,12 +56,38 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _factors(call: Any, _: Any) -> Iterable[Factor]:
+    last = call.x.ndim - 1
+    yield from (Factor({"x": axis}, (axis,)) for axis in range(last))
+    yield Factor({"weight": 0} if call.bias is None else {"weight": 0, "bias": 0}, (last,))
+
+
+def _factors_of_x(call: Any, _: Any) -> Iterable[Factor]:
+    last = call.x.ndim - 1
+    yield from (Factor({"ct": axis, "x": axis}, (axis,)) for axis in range(last))
+    yield Factor({"weight": 1, "x": last}, (last,))
+
+
+def _factors_of_weight(call: Any, _: Any) -> Iterable[Factor]:
+    last = call.x.ndim - 1
+    yield Factor({"ct": last}, (0,))
+    yield Factor({"x": last}, (1,))
+    yield from (Factor({"ct": axis, "x": axis}, (SUM,)) for axis in range(last))
+
+
+def _factors_of_bias(call: Any, _: Any) -> Iterable[Factor]:
+    last = call.ct.ndim - 1
+    yield Factor({"ct": last}, (0,))
+    yield from (Factor({"ct": axis}, (SUM,)) for axis in range(last))
+
+
 @op(
     kind=Kind.CONTRACTION,
     infer=_mapped,
     dtypes=FLOATING,
     promote=("x", "weight", "bias"),
     autocast=Autocast.LOW,
+    factors=_factors,
     samples=_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 4)), np.zeros((4, 3))),
@@ -92,17 +120,17 @@ def _rows(x: Tensor) -> Tensor:
     return reshape(x, (size(x.shape[:-1]), x.shape[-1]))
 
 
-@linear.defvjp("x")
+@linear.defvjp("x", factors=_factors_of_x)
 def _(ct: Tensor, x: Spec, weight: Tensor) -> Tensor:
     return reshape(matrix_product(_rows(ct), weight), x.shape)
 
 
-@linear.defvjp("weight")
+@linear.defvjp("weight", factors=_factors_of_weight)
 def _(ct: Tensor, x: Tensor) -> Tensor:
     return matrix_product(matrix_transpose(_rows(ct)), _rows(x))
 
 
-@linear.defvjp("bias")
+@linear.defvjp("bias", factors=_factors_of_bias)
 def _(ct: Tensor) -> Tensor:
     return sum(ct, axis=tuple(range(ct.ndim - 1)))
 

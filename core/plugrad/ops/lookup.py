@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plugrad import dtypes
+from plugrad.dispatch.factors import SUM, Factor
 from plugrad.dispatch.op import op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, DType, as_dtype, int32
@@ -97,11 +99,22 @@ def _embedding_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _rows_of_x(call: Any, _: Any) -> Iterable[Factor]:
+    yield from (Factor({"x": axis}, (axis,)) for axis in range(call.x.ndim))
+    yield Factor({"weight": 1}, (call.x.ndim,))
+
+
+def _rows_of_ct(call: Any, _: Any) -> Iterable[Factor]:
+    yield Factor({"ct": call.x.ndim, "weight": 1}, (1,))
+    yield from (Factor({"ct": axis, "x": axis}, (SUM,)) for axis in range(call.x.ndim))
+
+
 @op(
     kind=I,
     infer=_embedded,
     dtypes={"x": INDEX, "weight": FLOATING},
     attributes={"padding_idx": _padding_idx},
+    factors=_rows_of_x,
     samples=_embedding_samples,
     errors=errors(
         ErrorSample(IndexRangeError, np.array([0, 3]), np.zeros((3, 2))),
@@ -129,7 +142,7 @@ def embedding(x: Tensor, weight: Tensor, /, padding_idx: int | None = None) -> T
     return gather_nd(weight, [_from_zero(x, weight.spec.shape[0])], axis=0)
 
 
-@embedding.defvjp("weight")
+@embedding.defvjp("weight", factors=_rows_of_ct)
 def _(ct: Tensor, x: Tensor, weight: Spec, *, padding_idx: int | None) -> Tensor:
     summed = scatter_nd(ct, [x], shape=weight.shape, axis=0)
     if padding_idx is None:

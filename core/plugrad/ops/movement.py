@@ -7,11 +7,12 @@ The primitives are `reshape`, `permute_dims` and `concatenate` here, `strided_sl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from plugrad.dispatch.factors import Factor
 from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors, samples
 from plugrad.errors import ArgumentError, AxisError, IndexRangeError, ShapeError
@@ -52,6 +53,19 @@ def _shaped(call: Any) -> Spec:
     return spec
 
 
+def _runs(call: Any, _: Any) -> Iterable[Factor]:
+    """Axes that begin, and so end, at the same element; both are cut into as many parts."""
+    source: Shape = call.x.shape
+    target: Shape = call.shape
+    if not size(source):
+        return
+    starts = {size(target[:b]): b for b, n in enumerate(target) if n > 1}
+    for a, n in enumerate(source):
+        b = starts.get(size(source[:a]))
+        if n > 1 and b is not None:
+            yield Factor({"x": a, "shape": b}, (b,))
+
+
 def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
     return [
         Sample(rng.standard_normal((2, 6)), shape=(3, -1)),
@@ -69,6 +83,7 @@ def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"shape": _reshape_to, "copy": _reshape_copy},
     primitive=True,
     may_alias=True,
+    factors=_runs,
     samples=_reshape_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 3)), shape=(4, 2)),
@@ -94,6 +109,10 @@ def reshape(x: Tensor, /, shape: int | Sequence[int], *, copy: bool | None = Non
 @reshape.defvjp("x")
 def _(ct: Tensor, x: Spec) -> Tensor:
     return reshape(ct, x.shape)
+
+
+def _moved(call: Any, _: Any) -> Iterable[Factor]:
+    yield from (Factor({"x": a}, (b,)) for b, a in enumerate(call.axes))
 
 
 def _permutation(call: Any, value: Any) -> tuple[int, ...]:
@@ -124,6 +143,7 @@ def _permute_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={"axes": _permutation},
     primitive=True,
     may_alias=True,
+    factors=_moved,
     samples=_permute_samples,
     errors=errors(
         ErrorSample(AxisError, np.zeros((2, 3)), axes=(0, 2)),
@@ -168,6 +188,19 @@ def _select_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _others(call: Any, _: Any) -> Iterable[Factor]:
+    """The axes that stay."""
+    for a in range(call.x.ndim):
+        if a != call.axis:
+            yield Factor({"x": a}, (a - (a > call.axis),))
+
+
+def _others_of_result(call: Any, _: Any) -> Iterable[Factor]:
+    for a in range(call.x.ndim):
+        if a != call.axis:
+            yield Factor({"ct": a - (a > call.axis), "x": a}, (a,))
+
+
 def _one(ndim: int, axis: int, index: int) -> tuple[Bound, ...]:
     return (*(WHOLE,) * axis, (index, index + 1, 1), *(WHOLE,) * (ndim - axis - 1))
 
@@ -177,6 +210,7 @@ def _one(ndim: int, axis: int, index: int) -> tuple[Bound, ...]:
     infer=_selected,
     attributes={"axis": axis_of("x"), "index": _select_index},
     may_alias=True,
+    factors=_others,
     samples=_select_samples,
     errors=errors(
         ErrorSample(IndexRangeError, np.zeros((2, 3)), index=3, axis=1),
@@ -196,7 +230,7 @@ def select(x: Tensor, /, index: int, *, axis: int = 0) -> Tensor:
     return reshape(strided_slice(x, _one(len(shape), axis, index)), (*shape[:axis], *shape[axis + 1 :]))
 
 
-@select.defvjp("x")
+@select.defvjp("x", factors=_others_of_result)
 def _(ct: Tensor, x: Spec, *, index: int, axis: int) -> Tensor:
     kept = reshape(ct, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
     return scatter_slice(kept, shape=x.shape, bounds=_one(x.ndim, axis, index))
@@ -235,12 +269,19 @@ def _concatenate_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _beside(call: Any, _: Any) -> Iterable[Factor]:
+    for a in range(call.arrays[0].ndim):
+        if a != call.axis:
+            yield Factor({"arrays": a}, (a,))
+
+
 @op(
     kind=M,
     infer=_concatenated,
     attributes={"axis": _concat_axis},
     promote=("arrays",),
     primitive=True,
+    factors=_beside,
     samples=_concatenate_samples,
     errors=_JOIN_ERRORS,
 )

@@ -5,11 +5,12 @@ Signatures and meaning are PyTorch's; arrays are (N, C, spatial ...). Statistics
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from plugrad.dispatch.factors import SUM, Factor, aligned
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING, finfo
@@ -95,6 +96,33 @@ def _layer_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _leading(call: Any) -> range:
+    return range(call.x.ndim - len(call.normalized_shape))
+
+
+def _images(call: Any) -> range:
+    del call
+    return range(1)
+
+
+_rows: Final = aligned("x", within=_leading)
+
+
+def _summed(call: Any, rows: Iterable[Factor]) -> Iterable[Factor]:
+    """Of the cotangents, those of weight and bias are sums over the rows."""
+    for row in rows:
+        yield Factor(row.axes, tuple(row.axes["x"] if n == "x" else SUM for n in call.wrt))
+
+
+def _row_rule(call: Any, results: Any) -> Iterable[Factor]:
+    names = ("x", "ct", "rstd", *(n for n in ("mean",) if hasattr(call, n)))
+    return _summed(call, aligned(*names, within=_leading)(call, results))
+
+
+def _image_rule(call: Any, results: Any) -> Iterable[Factor]:
+    return _summed(call, aligned("x", "ct", "mean", "rstd", within=_images)(call, results))
+
+
 @op(
     kind=Kind.OTHER,
     infer=_normalized_over_last,
@@ -102,6 +130,7 @@ def _layer_samples(rng: np.random.Generator) -> list[Sample]:
     promote=AFFINE,
     attributes={"normalized_shape": _last_axes, "eps": eps_value},
     residuals=("mean", "rstd"),
+    factors=_rows,
     autocast=Autocast.FULL,
     samples=_layer_samples,
     errors=errors(
@@ -156,7 +185,7 @@ def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
-@layer_norm.defvjp()
+@layer_norm.defvjp(factors=_row_rule)
 def _(
     ct: Tensor,
     x: Tensor,
@@ -216,6 +245,7 @@ def _rms_samples(rng: np.random.Generator) -> list[Sample]:
     promote=("x", "weight"),
     attributes={"normalized_shape": _last_axes, "eps": _eps_or_none},
     residuals=("rstd",),
+    factors=_rows,
     autocast=Autocast.FULL,
     samples=_rms_samples,
     errors=errors(
@@ -259,7 +289,7 @@ def rms_norm(
     return (out, rstd) if residuals else out  # type: ignore[return-value]
 
 
-@rms_norm.defvjp()
+@rms_norm.defvjp(factors=_row_rule)
 def _(
     ct: Tensor,
     x: Tensor,
@@ -314,6 +344,7 @@ def _group_samples(rng: np.random.Generator) -> list[Sample]:
     promote=AFFINE,
     attributes={"num_groups": _groups, "eps": eps_value},
     residuals=("mean", "rstd"),
+    factors=aligned("x", within=_images),
     autocast=Autocast.FULL,
     samples=_group_samples,
     errors=errors(
@@ -374,7 +405,7 @@ def all_but_channels(x: Spec) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 
 
-@group_norm.defvjp()
+@group_norm.defvjp(factors=_image_rule)
 def _(
     ct: Tensor,
     x: Tensor,

@@ -8,10 +8,12 @@ signature. The formulas and the names of their constants are PyTorch's.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plugrad.dispatch.factors import Factor, aligned
 from plugrad.dispatch.op import op
 from plugrad.dispatch.sample import ErrorSample, ErrorSampler, Sample, Sampler, errors
 from plugrad.dtypes import FLOATING
@@ -43,6 +45,12 @@ def _updated(*names: str) -> Any:
         return tuple(getattr(call, name) for name in names)
 
     return infer
+
+
+def _elements(call: Any, results: Sequence[Spec]) -> Iterable[Factor]:
+    """Each element of a parameter has its own state."""
+    given = (o.name for o in call.op.operands if o.name not in ("step", "lr"))
+    return aligned(*given)(call, results)
 
 
 def _samples(states: int, *settings: dict[str, Any]) -> Sampler:
@@ -84,6 +92,7 @@ def _decayed(param: Tensor, grad: Tensor, weight_decay: float) -> Tensor:
 
 
 @op(
+    factors=_elements,
     infer=_updated("param", "velocity"),
     dtypes=FLOATING,
     outputs=("param", "velocity"),
@@ -125,6 +134,7 @@ def sgd_momentum_update(
 
 
 @op(
+    factors=_elements,
     infer=_updated("param"),
     dtypes=FLOATING,
     differentiable=False,
@@ -148,6 +158,7 @@ def sgd_update(param: Tensor, grad: Tensor, lr: Tensor, *, weight_decay: float) 
 
 
 @op(
+    factors=_elements,
     infer=_updated("param", "mean", "square"),
     dtypes=FLOATING,
     outputs=("param", "mean", "square"),
@@ -196,6 +207,7 @@ def adam_update(
 
 
 @op(
+    factors=_elements,
     infer=_updated("param", "square", "mean", "velocity"),
     dtypes=FLOATING,
     outputs=("param", "square", "mean", "velocity"),
@@ -255,6 +267,7 @@ def rmsprop_update(
 
 
 @op(
+    factors=_elements,
     infer=_updated("param", "total"),
     dtypes=FLOATING,
     outputs=("param", "total"),

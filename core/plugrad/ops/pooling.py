@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from plugrad import dtypes
+from plugrad.dispatch.factors import aligned
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import FLOATING
@@ -136,6 +137,16 @@ def _avg_samples(rng: np.random.Generator) -> list[Sample]:
 # -- the largest element ----------------------------------------------------------------------------------
 
 
+def _image_axes(call: Any) -> range:
+    del call
+    return range(2)
+
+
+_planes: Final = aligned("x", within=_image_axes)
+_planes_of_max: Final = aligned("x", "ct", "out", within=_image_axes)
+_planes_of_avg: Final = aligned("x", "ct", within=_image_axes)
+
+
 @op(
     kind=Kind.REDUCTION,
     infer=_pooled,
@@ -147,6 +158,7 @@ def _avg_samples(rng: np.random.Generator) -> list[Sample]:
         "padding": _half,
         "ceil_mode": _overhang,
     },
+    factors=_planes,
     samples=_max_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 5)), kernel_size=2),
@@ -206,7 +218,7 @@ def _geometry(
     return counted(x.shape[2:], kernel_size, stride, around, dilation), around
 
 
-@max_pool.defvjp("x")
+@max_pool.defvjp("x", factors=_planes_of_max)
 def _(
     ct: Tensor,
     x: Tensor,
@@ -256,6 +268,7 @@ def _inner(field: Tensor, x: Spec, around: Pairs) -> Tensor:
         "count_include_pad": _flag,
     },
     autocast=Autocast.FULL,
+    factors=_planes,
     samples=_avg_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 5)), kernel_size=2),
@@ -329,7 +342,7 @@ def _divisor(
     return count  # type: ignore[no-any-return]
 
 
-@avg_pool.defvjp("x")
+@avg_pool.defvjp("x", factors=_planes_of_avg)
 def _(
     ct: Tensor,
     x: Spec,

@@ -5,11 +5,12 @@ The primitives are `strided_slice` and its adjoint `scatter_slice`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from plugrad.dispatch.factors import Factor
 from plugrad.dispatch.op import Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.errors import ArgumentError, ShapeError
@@ -73,12 +74,26 @@ def _slice_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _whole(call: Any, _: Any) -> Iterable[Factor]:
+    """Axes that are taken as they are."""
+    for axis, size in enumerate(call.x.shape):
+        if call.bounds[axis] == (0, size, 1):
+            yield Factor({"x": axis, "bounds": axis}, (axis,))
+
+
+def _whole_of_result(call: Any, _: Any) -> Iterable[Factor]:
+    for axis, size in enumerate(call.x.shape):
+        if call.bounds[axis] == (0, size, 1) and call.shape[axis] == size:
+            yield Factor({"x": axis, "bounds": axis, "shape": axis}, (axis,))
+
+
 @op(
     kind=M,
     infer=_sliced,
     attributes={"bounds": _bounds},
     primitive=True,
     may_alias=True,
+    factors=_whole,
     samples=_slice_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 3)), bounds=((0, 1, 1),)),
@@ -130,6 +145,7 @@ def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
     infer=_scattered,
     attributes={"shape": shape_value, "bounds": _scatter_bounds},
     primitive=True,
+    factors=_whole_of_result,
     samples=_scatter_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros(2), shape=(5,), bounds=((0, 3, 1),)),

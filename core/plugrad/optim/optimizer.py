@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -10,9 +11,10 @@ from plugrad import ops
 from plugrad.convert import asarray
 from plugrad.dispatch.epoch import changes, changing, note, snapshot
 from plugrad.dispatch.modes import changed
-from plugrad.dispatch.tracing import refuse
-from plugrad.dtypes import float32
+from plugrad.dispatch.tracing import copy_now, refuse
+from plugrad.dtypes import DType, float32
 from plugrad.errors import ArgumentError, CheckpointError, DTypeError, GradientError
+from plugrad.spec import Device
 from plugrad.tensor import Tensor
 
 
@@ -89,7 +91,8 @@ class Optimizer(ABC):
 
     Attributes:
         param_groups: the groups.
-        state: for each parameter, in the order of the groups, its state by name.
+        state: for each parameter, in the order of the groups, its state by name. Parameters that have been changed as
+            often as each other share one tensor ``step``, so that their updates can be computed as one.
     """
 
     states: ClassVar[tuple[str, ...]] = ()
@@ -138,6 +141,7 @@ class Optimizer(ABC):
             self.check(merged)
             self.param_groups.append(ParamGroup(members, rate, merged))
             self.state.extend(self._new_state(p) for p in members)
+        self._share_steps([0.0] * len(self.state))
 
     def _check_parameter(self, p: Any, seen: set[int]) -> None:
         name = type(self).__name__
@@ -183,18 +187,44 @@ class Optimizer(ABC):
                 yield p, next(states), group
 
     def __guard__(self) -> object:
-        """The groups and their settings, as captured functions have read them."""
-        return [g.__guard__() for g in self.param_groups]
+        """The groups, their settings, and who shares a count of steps, as captured functions have read them."""
+        steps = {str(i): state["step"] for i, state in enumerate(self.state)}
+        return [g.__guard__() for g in self.param_groups], snapshot(steps)
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         note(self)
         with changed(recording=False, autocast=None):
-            for p, state, group in self.members():
-                grad = p.grad
-                if grad is not None:
-                    state["step"].assign(state["step"] + 1)
-                    self.update(p, grad, state, group)
+            updated = [(*m, g) for m in self.members() if (g := m[0].grad) is not None]
+            self._part_steps([state for _, state, _, _ in updated])
+            for step in {id(state["step"]): state["step"] for _, state, _, _ in updated}.values():
+                step.assign(step + 1)
+            for p, state, group, grad in updated:
+                self.update(p, grad, state, group)
+
+    def _part_steps(self, stepping: list[dict[str, Tensor]]) -> None:
+        """Give those of ``stepping`` that share a count with others a count of their own."""
+        sharing = Counter(id(state["step"]) for state in self.state)
+        taking = Counter(id(state["step"]) for state in stepping)
+        new: dict[int, Tensor] = {}
+        for state in stepping:
+            key = id(state["step"])
+            if taking[key] < sharing[key]:
+                if key not in new:
+                    new[key] = copy_now(
+                        state["step"], "parameters of an optimizer that got gradients do not get them again"
+                    )
+                state["step"] = new[key]
+        if new:
+            changes()
+
+    def _share_steps(self, counts: list[float]) -> None:
+        """Let parameters of the same count of steps share one tensor, the first of them."""
+        shared: dict[tuple[Device, DType, float], Tensor] = {}
+        for state, count in zip(self.state, counts, strict=True):
+            step = state["step"]
+            state["step"] = shared.setdefault((step.device, step.dtype, count), step)
+        changes()
 
     def zero_grad(self) -> None:
         """Let go of the gradients of all parameters."""
@@ -251,11 +281,26 @@ class Optimizer(ABC):
             taken.append({k: asarray(saved[k], dtype=t.dtype, device=t.device) for k, t in own.items()})
         for own, new in zip(self.state, taken, strict=True):
             for key, tensor in own.items():
-                tensor.assign(new[key])
+                if key != "step":
+                    tensor.assign(new[key])
+        self._load_steps([new["step"] for new in taken])
         for group, saved in zip(self.param_groups, groups, strict=True):
             for key in group.settings:
                 group[key] = saved[key]
             group.lr = saved["lr"]
+
+    def _load_steps(self, loaded: list[Tensor]) -> None:
+        """Take over counts of steps; those who share one go on to do so where they can."""
+        counts = [float(new) for new in loaded]
+        together: dict[int, set[float]] = {}
+        for own, count in zip(self.state, counts, strict=True):
+            together.setdefault(id(own["step"]), set()).add(count)
+        for own, new in zip(self.state, loaded, strict=True):
+            if len(together[id(own["step"])]) == 1:
+                own["step"].assign(new)
+            else:
+                own["step"] = new
+        self._share_steps(counts)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.param_groups))})"

@@ -12,10 +12,11 @@ import plugrad as pg
 from plugrad import nn, optim, tree
 from plugrad.backend import backend_of, resolve_device
 from plugrad.dispatch.data import TensorData
-from plugrad.dispatch.lowering import flatten, with_modes
+from plugrad.dispatch.lowering import flatten
 from plugrad.dispatch.modes import local
 from plugrad.graph.capture import Capture
 from plugrad.graph.ir import Graph, Value
+from plugrad.graph.memory import kernel_of
 from plugrad.graph.passes import PASSES, Context, run_passes
 from plugrad.graph.passes.constants import constants
 from plugrad.graph.passes.lowering import lower
@@ -42,8 +43,7 @@ def computed(graph: Graph, inputs: list[Any], device: str) -> list[bytes]:
     backend = backend_of(resolve_device(device))
     known: dict[Value, Any] = {**dict(zip(graph.inputs, inputs, strict=True)), **graph.constants}
     for node in graph.nodes:
-        kernel = backend.kernels.find(node.op, node.specs(), with_modes(node.attributes, local.modes))
-        assert kernel is not None
+        kernel = kernel_of(node, backend, local.modes)
         operands = [
             [known[v] for v in o] if isinstance(o, tuple) else known[o] if isinstance(o, Value) else o
             for o in node.operands

@@ -253,7 +253,7 @@ def test_pieces_and_threads_do_not_change_results(threads: int, monkeypatch: pyt
     x = np.random.default_rng(0).standard_normal((300, 70), dtype=np.float32)
     wanted = [special.gelu_exact(x), special.softmax(x, axis=1), special.log_softmax(x, axis=0)]
     monkeypatch.setattr(_parallel._state, "size", threads)
-    monkeypatch.setattr(_parallel._state, "pool", None)
+    monkeypatch.setattr(_parallel._state, "workers", [])
     monkeypatch.setattr(_chunks, "_BYTES", 2048)
     monkeypatch.setattr(_chunks, "_WORTH", 100)
     got = [special.gelu_exact(x), special.softmax(x, axis=1), special.log_softmax(x, axis=0)]
@@ -263,7 +263,7 @@ def test_pieces_and_threads_do_not_change_results(threads: int, monkeypatch: pyt
 
 def test_run_covers_all_parts_raises_and_nests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_parallel._state, "size", 4)
-    monkeypatch.setattr(_parallel._state, "pool", None)
+    monkeypatch.setattr(_parallel._state, "workers", [])
     seen: list[int] = []
     _parallel.run(seen.append, list(range(20)))
     assert sorted(seen) == list(range(20))

@@ -308,6 +308,8 @@ def test_the_command(tmp_path: Path) -> None:
         "# after algebra: 2 nodes",
         "# after common_subexpressions: the same",
         "# after constants: the same",
+        "# after bundle: the same",
+        "# after fuse: the same",
     ]
     assert "multiply(v0, 1)" in parts[0]
     assert "multiply" not in parts[3]

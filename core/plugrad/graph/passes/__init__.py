@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from plugrad.graph.ir import Graph
 from plugrad.graph.passes.algebra import algebra
+from plugrad.graph.passes.bundling import bundle
 from plugrad.graph.passes.common import common_subexpressions
 from plugrad.graph.passes.constants import constants
 from plugrad.graph.passes.dead_code import dead_code
+from plugrad.graph.passes.fusion import fuse
 from plugrad.graph.passes.lowering import lower
 from plugrad.graph.passes.plugins import Pass, guarded, plugin_passes
 
@@ -29,10 +31,13 @@ class Context:
     Attributes:
         backend: whose kernels run it.
         modes: the modes of the thread that captured it; kernels are chosen by ``matmul_precision``.
+        exact: whether results are to be those of eager mode bit for bit: passes that change the order of additions,
+            as products of parts may, do nothing.
     """
 
     backend: Backend
     modes: Modes
+    exact: bool = False
 
 
 Run = Callable[[Graph, Context], Graph]
@@ -45,6 +50,8 @@ PASSES: Final[dict[str, Run]] = {
     "algebra": lambda graph, _: algebra(graph),
     "common_subexpressions": lambda graph, _: common_subexpressions(graph),
     "constants": lambda graph, context: constants(graph, context.backend, context.modes),
+    "bundle": lambda graph, context: bundle(graph, context.backend),
+    "fuse": lambda graph, context: graph if context.exact else fuse(graph, context.backend, context.modes),
 }
 """The passes by name, in their order."""
 

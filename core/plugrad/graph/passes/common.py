@@ -16,7 +16,7 @@ def common_subexpressions(graph: Graph) -> Graph:
     for node in graph.nodes:
         operands = rewriter.operands(node)
         key = (
-            node.op.name,
+            node.op,
             *(o if isinstance(o, (Value, tuple)) else attribute_key(o) for o in operands),
             *((k, attribute_key(v)) for k, v in sorted(node.attributes.items())),
         )

@@ -11,7 +11,7 @@ from plugrad.dispatch.modes import Modes, changed
 from plugrad.dispatch.statement import register
 from plugrad.dispatch.tracing import local as tracing
 from plugrad.errors import UnsupportedOp
-from plugrad.graph.ir import Graph, Node, Operand, Value
+from plugrad.graph.ir import Composed, Graph, Node, Operand, Value
 from plugrad.graph.rewrite import Rewriter, specs_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def lower(graph: Graph, backend: Backend, modes: Modes) -> Graph:
     before, tracing.trace = tracing.trace, lowering
     try:
         for node in graph.nodes:
+            if isinstance(node.op, Composed):
+                lowering.copy(node)
+                continue
             form = lowering.place(
                 node.op, lowering.operands(node), node.attributes, specs_of(node.form), node.line
             )
