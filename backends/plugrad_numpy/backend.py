@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -90,18 +91,17 @@ class NumPyBackend(Backend):
         """Whether their memory overlaps."""
         return isinstance(array, np.ndarray) and isinstance(of, np.ndarray) and np.may_share_memory(array, of)
 
-    def exclusive(self, array: Array, references: int) -> bool:
-        """Whether the array owns its memory, or has its own part of a `_Row`, and no view refers to it."""
+    def exclusive(self, arrays: Sequence[Array | None], references: Sequence[int]) -> bool:
+        """Whether each array owns its memory, or has its own part of a `_Row`, and no view refers to it."""
         # An array with another base is a view, or foreign memory. Views of views of a row have those as their base, since
-        # NumPy looks through arrays of the same type alone.
-        if type(array) is not np.ndarray:
+        # NumPy looks through arrays of the same type alone. A row refers to its parts.
+        if set(map(type, arrays)) != _ARRAYS:
+            return not arrays
+        bases = list(map(_base, arrays))
+        if not _BASES.issuperset(map(type, bases)):
             return False
-        base = array.base
-        if base is not None:
-            if type(base) is not _Row:
-                return False
-            references += 1
-        return sys.getrefcount(array) <= references + _OWN
+        limits = [r + _OWN + (b is not None) for r, b in zip(references, bases, strict=True)]
+        return all(map(operator.le, map(sys.getrefcount, arrays), limits))
 
     def side_by_side(self, specs: Sequence[Spec]) -> Sequence[Array]:
         """Views of one row."""
@@ -201,18 +201,16 @@ class NumPyBackend(Backend):
 
 
 def _own_references() -> int:
-    """How many references `NumPyBackend.exclusive` adds by being called: Pythons differ in what a call holds."""
-
-    class Probe:
-        def exclusive(self, array: Array, references: int) -> int:
-            return sys.getrefcount(array) - references
-
+    """How many references to an array `NumPyBackend.exclusive` sees that it makes itself: Pythons differ in that."""
     holder = [np.empty(1)]
-    array = holder[0]
-    return Probe().exclusive(array, 2)
+    (count,) = map(sys.getrefcount, holder)
+    return count - 1
 
 
 _OWN = _own_references()
+_ARRAYS = {np.ndarray}
+_BASES = frozenset((type(None), _Row))
+_base = operator.attrgetter("base")
 _CAPABILITIES = Capabilities(
     dtypes=frozenset(ALL),
     broadcasting=True,

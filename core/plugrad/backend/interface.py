@@ -156,14 +156,14 @@ class Backend(ABC):
         del array, of
         raise DeviceError(f"backend {self.name!r} cannot tell views")
 
-    def exclusive(self, array: Array, references: int) -> bool:
-        """Whether nothing else reaches the memory of ``array``: then it may be written to (capability ``placing``).
+    def exclusive(self, arrays: Sequence[Array | None], references: Sequence[int]) -> bool:
+        """Whether nothing else reaches the memory of any of the arrays: then it may be written to (capability ``placing``).
 
         Args:
-            array: the array.
-            references: how many references to the object the caller knows of, that of this call not counted.
+            arrays: the arrays; no memory can be written to where one is None.
+            references: how many references to each object the caller knows of, that of ``arrays`` among them.
         """
-        del array, references
+        del arrays, references
         return False
 
     def side_by_side(self, specs: Sequence[Spec]) -> Sequence[Array]:
