@@ -7,7 +7,8 @@ over a window is taken axis after axis, each as a few ufuncs on shifted slices, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from plugrad_numpy import _parallel
-from plugrad_numpy._chunks import compute_dtype, memory_order
+from plugrad_numpy._chunks import compute_dtype
+from plugrad_numpy._parallel import scratch
 
 __all__ = ["avg_pool", "avg_pool_vjp", "max_pool", "max_pool_vjp"]
 
@@ -23,11 +25,14 @@ Array = np.ndarray[Any, Any]
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
-_BYTES = 1 << 20
-"""Bytes of input worked on at once."""
+_BYTES = 1 << 21
+"""Bytes of the largest operand worked on at once. Rows of windows are short: smaller blocks cost more Python than the
+second-level cache saves."""
 
-_WORTH = 1 << 17
+_WORTH = 1 << 18
 """Elements of input that are worth a thread."""
+
+_BOOL = np.dtype(np.bool_)
 
 
 def max_pool(
@@ -53,15 +58,16 @@ def max_pool(
 
     def work(x: Array, y: Array, first: int) -> None:
         direct = y if y.dtype == x.dtype else None
-        for i, size in enumerate(space):
-            into = direct if i == len(space) - 1 else None
+        for i in range(len(kernel)):
+            size = y.shape[first + i]
+            into = direct if i == len(kernel) - 1 else None
             x = _slide(
                 np.maximum, lowest, x, first + i, size, kernel[i], stride[i], padding[i][0], dilation[i], into
             )
         if direct is None:
             y[...] = x
 
-    _each(work, compute_dtype(x.dtype), x, y)
+    _each(work, compute_dtype(x.dtype), _apart(kernel, stride, padding, dilation), x, y)
     return y
 
 
@@ -93,38 +99,48 @@ def max_pool_vjp(
     dx = np.empty_like(x) if into is None else into
     wide = compute_dtype(x.dtype)
     bits = np.dtype(f"i{wide.itemsize}")
-    axes = list(zip(x.shape[2:], ct.shape[2:], stride, [a for a, _ in padding], dilation, strict=True))
+    before = tuple(a for a, _ in padding)
     disjoint = all(s > (k - 1) * d for k, s, d in zip(kernel, stride, dilation, strict=True))
+    tiles = stride == kernel and not any(before) and all(d == 1 for d in dilation)
 
     def work(ct: Array, x: Array, y: Array, dx: Array, first: int) -> None:
-        # Bits are selected by integer arithmetic: no NaN or infinity of ct can spread, and what a position
-        # has taken is no longer there for the later ones.
-        rest = np.array(ct, wide, order="C", copy=True)
-        total = dx if dx.dtype == wide else np.empty(dx.shape, wide)
-        total[...] = 0
-        missing = bool(np.isnan(y).any())
-        for tap in product(*map(range, kernel)):
-            cuts = [cut for axis, t in zip(axes, tap, strict=True) if (cut := _reach(*axis, t)) is not None]
-            if len(cuts) < len(axes):
-                continue
-            outs = (slice(None),) * first + tuple(cut[0] for cut in cuts)
-            ins = (slice(None),) * first + tuple(cut[1] for cut in cuts)
-            window = x[ins]
-            found = window == y[outs]
-            if missing:
-                found |= window != window
-            left = rest.view(bits)[outs]
-            part = total[ins]
-            if disjoint:
-                left -= np.multiply(left, found, out=part.view(bits))
+        size, space = (a.shape[first : first + len(kernel)] for a in (x, y))
+        cuts = _taps(size, space, kernel, stride, before, dilation)
+        total = dx if dx.dtype == wide else scratch("pool.total", dx.shape, wide)
+        if not tiles or size != tuple(o * k for o, k in zip(space, kernel, strict=True)):
+            total[...] = 0
+        missing = bool(np.isnan(np.maximum.reduce(y, axis=None)))
+        taken = scratch("pool.taken", y.shape, _BOOL)
+        if not cuts or cuts[0][0] is not None:
+            taken[...] = False
+        lead = (slice(None),) * first
+        for i, (outs, ins) in enumerate(cuts):
+            window = x[(*lead, *ins)]
+            part = total[(*lead, *ins)]
+            at, wanted, left = taken, y, ct
+            if outs is not None:
+                at, wanted, left = (a[(*lead, *outs)] for a in (taken, y, ct))
+            if i and i == len(cuts) - 1 and outs is None:
+                # What no other element was the largest of, this one is.
+                found = np.logical_not(taken, out=taken)
             else:
-                taken = np.multiply(left, found)
-                left -= taken
-                part += taken.view(wide)
+                found = at if not i and outs is None else scratch("pool.found", at.shape, _BOOL)
+                np.equal(window, wanted, out=found)
+                if missing:
+                    np.logical_or(found, np.isnan(window), out=found)
+                if found is not at:
+                    np.greater(found, at, out=found)
+                    np.logical_or(at, found, out=at)
+            # Bits are selected by integer arithmetic: no NaN or infinity of ct can spread.
+            if disjoint:
+                np.multiply(left.view(bits), found, out=part.view(bits))
+            else:
+                share = np.multiply(left.view(bits), found, out=scratch("pool.part", left.shape, bits))
+                part += share.view(wide)
         if total is not dx:
             dx[...] = total
 
-    _each(work, wide, ct, x, y, dx)
+    _each(work, wide, _apart(kernel, stride, padding, dilation), ct, x, y, dx)
     return dx
 
 
@@ -157,14 +173,16 @@ def avg_pool(
     count = _counts(x.shape[2:], space, kernel, stride, padding, count_include_pad, wide)
 
     def work(x: Array, y: Array, first: int) -> None:
-        for i, size in enumerate(space):
-            x = _slide(np.add, 0, x, first + i, size, kernel[i], stride[i], padding[i][0], 1)
-        if y.dtype == x.dtype:
-            np.divide(x, _beside(count, first), out=y)
-        else:
-            y[...] = x / _beside(count, first)
+        direct = y if y.dtype == x.dtype else None
+        for i in range(len(kernel)):
+            size = y.shape[first + i]
+            into = direct if i == len(kernel) - 1 else None
+            x = _slide(np.add, 0, x, first + i, size, kernel[i], stride[i], padding[i][0], 1, into)
+        np.divide(x, _beside(count, first), out=x)
+        if direct is None:
+            y[...] = x
 
-    _each(work, wide, x, y)
+    _each(work, wide, 0 if count.ndim else _apart(kernel, stride, padding, ones), x, y)
     return y
 
 
@@ -189,25 +207,36 @@ def avg_pool_vjp(
         count_include_pad: as of `avg_pool`.
         into: where to write the result, of any strides; None allocates an array of the layout of ``ct``.
     """
-    size, space = x_shape[2:], ct.shape[2:]
-    dx = _like(ct, size) if into is None else into
+    ones = (1,) * len(kernel)
+    dx = _like(ct, x_shape[2:]) if into is None else into
     wide = compute_dtype(ct.dtype)
-    count = _counts(size, space, kernel, stride, padding, count_include_pad, wide)
+    count = _counts(x_shape[2:], ct.shape[2:], kernel, stride, padding, count_include_pad, wide)
 
     def work(ct: Array, dx: Array, first: int) -> None:
-        part = ct / _beside(count, first)
-        for i in reversed(range(len(size))):
+        part = np.divide(ct, _beside(count, first), out=scratch("pool.part", ct.shape, wide))
+        for i in reversed(range(len(kernel))):
             axis = first + i
-            whole = np.zeros((*part.shape[:axis], size[i], *part.shape[axis + 1 :]), wide)
+            size, out = dx.shape[axis], part.shape[axis]
+            shape = (*part.shape[:axis], size, *part.shape[axis + 1 :])
+            direct = i == 0 and dx.dtype == wide
+            whole = dx if direct else scratch(f"pool.{i}", shape, wide)
+            alone = stride[i] == kernel[i] and not padding[i][0] and size == out * kernel[i]
+            if not alone:
+                whole[...] = 0
             for t in range(kernel[i]):
-                cut = _reach(size[i], space[i], stride[i], padding[i][0], 1, t)
-                if cut is not None:
-                    target = whole[_at(axis, cut[1])]
-                    target += part[_at(axis, cut[0])]
+                cut = _reach(size, out, stride[i], padding[i][0], 1, t)
+                if cut is None:
+                    continue
+                target, share = whole[_at(axis, cut[1])], part[_at(axis, cut[0])]
+                if alone:
+                    np.copyto(target, share)
+                else:
+                    target += share
             part = whole
-        dx[...] = part
+        if part is not dx:
+            dx[...] = part
 
-    _each(work, wide, ct, dx)
+    _each(work, wide, 0 if count.ndim else _apart(kernel, stride, padding, ones), ct, dx)
     return dx
 
 
@@ -230,8 +259,34 @@ def _reach(
     return slice(low, high), slice(low * stride + offset, (high - 1) * stride + offset + 1, stride)
 
 
+@lru_cache(256)
+def _taps(
+    size: Ints, space: Ints, kernel: Ints, stride: Ints, before: Ints, dilation: Ints
+) -> list[tuple[tuple[slice, ...] | None, tuple[slice, ...]]]:
+    """For each element of a window: the outputs for which it lies in the input, None for all, and those elements."""
+    found = []
+    for tap in product(*map(range, kernel)):
+        axes = zip(size, space, stride, before, dilation, tap, strict=True)
+        cuts = [cut for axis in axes if (cut := _reach(*axis)) is not None]
+        if len(cuts) == len(kernel):
+            outs, ins = tuple(cut[0] for cut in cuts), tuple(cut[1] for cut in cuts)
+            found.append((None if outs == tuple(slice(0, n) for n in space) else outs, ins))
+    return found
+
+
 def _at(axis: int, cut: slice) -> tuple[slice, ...]:
     return (*(slice(None),) * axis, cut)
+
+
+@lru_cache(256)
+def _along(
+    axis: int, size: int, out: int, kernel: int, stride: int, before: int, dilation: int
+) -> tuple[list[tuple[tuple[slice, ...], tuple[slice, ...]]], int]:
+    """`_reach` of all elements of a window, as indices; those that all outputs have come first, and how many they are."""
+    reached = (_reach(size, out, stride, before, dilation, t) for t in range(kernel))
+    cuts = [(_at(axis, cut[0]), _at(axis, cut[1])) for cut in reached if cut is not None]
+    whole = [cut for cut in cuts if cut[0] == _at(axis, slice(0, out))]
+    return whole + [cut for cut in cuts if cut not in whole], len(whole)
 
 
 def _slide(
@@ -247,20 +302,17 @@ def _slide(
     into: Array | None = None,
 ) -> Array:
     """``ufunc`` over the windows along one axis of ``x``; ``start`` is its neutral element."""
-    reached = (_reach(x.shape[axis], out, stride, before, dilation, t) for t in range(kernel))
-    cuts = [(_at(axis, cut[0]), _at(axis, cut[1])) for cut in reached if cut is not None]
-    whole = _at(axis, slice(0, out))
-    cuts.sort(key=lambda cut: cut[0] != whole)
-    y = np.empty((*x.shape[:axis], out, *x.shape[axis + 1 :]), x.dtype) if into is None else into
-    if len(cuts) > 1 and cuts[1][0] == whole:
+    cuts, whole = _along(axis, x.shape[axis], out, kernel, stride, before, dilation)
+    y = into
+    if y is None:
+        y = scratch(f"pool.{axis}", (*x.shape[:axis], out, *x.shape[axis + 1 :]), x.dtype)
+    if whole > 1:
         ufunc(x[cuts[0][1]], x[cuts[1][1]], out=y)
-        del cuts[:2]
-    elif cuts and cuts[0][0] == whole:
-        y[...] = x[cuts[0][1]]
-        del cuts[:1]
+    elif whole:
+        np.copyto(y, x[cuts[0][1]])
     else:
         y[...] = start
-    for outs, ins in cuts:
+    for outs, ins in cuts[min(whole, 2) :]:
         target = y[outs]
         ufunc(target, x[ins], out=target)
     return y
@@ -289,8 +341,7 @@ def _beside(count: Array, first: int) -> Array:
 
 
 def _channels_last(x: Array) -> bool:
-    order = memory_order(x)
-    return order is not None and not x.flags.c_contiguous and order == (0, *range(2, x.ndim), 1)
+    return not x.flags.c_contiguous and x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
 
 
 def _like(x: Array, space: Ints) -> Array:
@@ -301,11 +352,39 @@ def _like(x: Array, space: Ints) -> Array:
     return np.empty((*x.shape[:2], *space), x.dtype)
 
 
-def _each(work: Callable[..., None], wide: np.dtype[Any], *arrays: Array) -> None:
+def _apart(kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints) -> int:
+    """How far windows move along the first spatial axis, if there they neither meet nor reach the padding; else 0."""
+    return stride[0] if stride[0] > (kernel[0] - 1) * dilation[0] and not padding[0][0] else 0
+
+
+def _dense(x: Array, wide: np.dtype[Any], slot: str) -> Array:
+    """``x`` in row-major order and in ``wide``."""
+    if x.dtype == wide and x.flags.c_contiguous:
+        return x
+    copy = scratch(slot, x.shape, wide)
+    np.copyto(copy, x)
+    return copy
+
+
+def _blocks(images: int, rows: int, count: int) -> list[tuple[slice, slice]]:
+    """``count`` blocks, or some more, of about equal size: whole images, or rows of one."""
+    if count <= images:
+        return [(slice(images * i // count, images * (i + 1) // count), slice(0, rows)) for i in range(count)]
+    parts = min(rows, -(-count // images))
+    bounds = [(rows * i // parts, rows * (i + 1) // parts) for i in range(parts)]
+    return [(slice(n, n + 1), slice(a, b)) for n in range(images) for a, b in bounds]
+
+
+def _each(work: Callable[..., None], wide: np.dtype[Any], apart: int, *arrays: Array) -> None:
     """Call ``work(*arrays, first)`` on blocks of images, spread over threads.
 
-    The last array is the result. All are views in the memory order of the largest; ``first`` is the first
-    spatial axis. Operands of 16 bits come in ``wide``.
+    Args:
+        work: takes blocks of the arrays in the memory order of the largest, and the first spatial axis. Its operands come
+            in ``wide`` and, but for the last, which is the result, without gaps.
+        wide: the dtype to compute in.
+        apart: where windows of neighbouring rows have nothing in common, by how many elements they are apart: then few
+            images are cut into rows of windows. Else 0.
+        arrays: the operands and the result, (N, C, ...).
     """
     largest = max(arrays, key=lambda x: x.size)
     if any(x.size == 0 for x in arrays):
@@ -316,17 +395,28 @@ def _each(work: Callable[..., None], wide: np.dtype[Any], *arrays: Array) -> Non
     if _channels_last(largest):
         first = 1
         arrays = tuple(x.transpose(0, *range(2, x.ndim), 1) for x in arrays)
-    images = len(largest)
-    several = max(1, _BYTES * images // (largest.size * wide.itemsize))
+    sizes = [x.shape[first] for x in arrays]
+    windows = min(sizes)
+    threads = 1 if _parallel.is_inside() else len(_parallel.pieces(largest.size, _WORTH))
+    count = -(-largest.size * wide.itemsize // (_BYTES * threads)) * threads
+    blocks = _blocks(len(largest), windows, count if apart else min(count, len(largest)))
 
-    def blocks(part: slice) -> Iterator[tuple[Array, ...]]:
-        for n in range(part.start, part.stop, several):
-            cut = slice(n, min(n + several, part.stop))
-            yield tuple(x[cut].astype(wide, copy=False) for x in arrays[:-1]) + (arrays[-1][cut],)
+    def cut(x: Array, size: int, block: tuple[slice, slice]) -> Array:
+        some, part = block
+        if part.stop - part.start == windows:
+            return x[some]
+        if size > windows:
+            # The last block takes what is left over.
+            part = slice(part.start * apart, size if part.stop == windows else part.stop * apart)
+        return x[(some, *(slice(None),) * (first - 1), part)]
 
     def spread(part: slice) -> None:
         with np.errstate(all="ignore"):
-            for block in blocks(part):
-                work(*block, first)
+            for block in blocks[part]:
+                views = [cut(x, size, block) for x, size in zip(arrays, sizes, strict=True)]
+                operands = [_dense(x, wide, f"pool.in.{i}") for i, x in enumerate(views[:-1])]
+                work(*operands, views[-1], first)
 
-    _parallel.run(spread, _parallel.pieces(images, -(-_WORTH * images // largest.size)))
+    _parallel.run(
+        spread, [slice(len(blocks) * i // threads, len(blocks) * (i + 1) // threads) for i in range(threads)]
+    )

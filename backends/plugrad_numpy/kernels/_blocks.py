@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from plugrad_numpy import _parallel
+from plugrad_numpy._chunks import memory_order
 from plugrad_numpy.kernels._silent import quietly
 
 Array = Any
@@ -34,20 +35,24 @@ def in_blocks(function: Callable[..., Any], operands: Sequence[Any], result: Arr
             function, *[a.reshape(1) if isinstance(a, arrays) else a for a in operands], result.reshape(1)
         )
         return result
-    flat = result.flags.c_contiguous
+    target = result
+    order = None if result.flags.c_contiguous else memory_order(result)
+    if order is not None:
+        target = result.transpose(order)
+    flat = target.flags.c_contiguous
     views: list[Any] = []
     cut: list[bool] = []
     for a in operands:
         cut.append(isinstance(a, np.ndarray) and a.size != 1)
         if cut[-1]:
             a = np.broadcast_to(a, shape) if a.shape != shape else a
+            a = a if order is None else a.transpose(order)
             flat = flat and a.flags.c_contiguous
         elif isinstance(a, np.ndarray):
             a = a.reshape(1)
         views.append(a)
-    target = result
     if flat:
-        target = result.reshape(-1)
+        target = target.reshape(-1)
         views = [v.reshape(-1) if c else v for v, c in zip(views, cut, strict=True)]
     length = len(target)
     width = max(1, target.size // max(1, length))

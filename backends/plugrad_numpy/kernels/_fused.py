@@ -59,12 +59,17 @@ def fused(op: Any, *, inplace: Sequence[str] = ()) -> Callable[[Function], Funct
 
 
 def _result(operands: Sequence[Any], into: Array | None) -> Array:
-    """Where the result goes: ``into``, or a new array of the shape and dtype that the operands give."""
+    """Where the result goes: ``into``, or a new array of the shape, dtype and layout that the operands give."""
     if into is not None:
         return into
     arrays = [a for a in operands if isinstance(a, (np.ndarray, np.generic))]
     shape = arrays[0].shape if len(arrays) == 1 else np.broadcast_shapes(*(a.shape for a in arrays))
-    return np.empty(shape, arrays[0].dtype)
+    like = next((a for a in arrays if a.shape == shape), None)
+    return (
+        np.empty(shape, arrays[0].dtype)
+        if like is None
+        else np.empty_like(like, arrays[0].dtype, subok=False)
+    )
 
 
 def in_float32(function: Function) -> Function:
