@@ -1,12 +1,14 @@
 """``captured``: every op, and every gradient, through a plan: captured, planned, replayed, against the same oracles.
 
 A plan calls kernels with memory that is reused from replay to replay (``into``), and takes views once. Each case runs
-three times: captured and learned, planned, and replayed with other values in between.
+three times: captured and learned, planned, and replayed with other values in between. Where the device cuts regions into
+parts, it does so three times more, with regions of values of any size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import plugrad as pg
@@ -14,6 +16,7 @@ from plugrad.dispatch.modes import changed
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import float32
+from plugrad.graph.passes.fusion import of_any_size
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Run, forward, gradient
 from plugrad_conformance.checks.forward import has_floats, op_of, own_dtype
@@ -41,18 +44,17 @@ def run(run: Run) -> None:
     for versions in zip(*draws, strict=True):
         if names_missing_dtype(versions[0], run.subject) or (vjp and not has_floats(versions[0])):
             continue
-        apply = captured(op, versions[0])
-        for sample in versions:
+        for regions in [nullcontext, of_any_size] if run.subject.capabilities.workers else [nullcontext]:
+            apply = captured(op, versions[0])
             # Under an observer a captured function runs as it is; a replay is what is to be seen here.
-            with changed(observer=None):
-                if vjp:
-                    gradient(run, op, sample, float32, identity=False, apply=apply)
-                else:
-                    forward(run, op, sample, float32, apply=apply)
-                if not apply.captures():
-                    run.not_exercised = (
-                        "functions are not captured here; is PLUGRAD_JIT 0 in the environment?"
-                    )
+            with changed(observer=None), regions():
+                for sample in versions:
+                    if vjp:
+                        gradient(run, op, sample, float32, identity=False, apply=apply)
+                    else:
+                        forward(run, op, sample, float32, apply=apply)
+            if not apply.captures():
+                run.not_exercised = "functions are not captured here; is PLUGRAD_JIT 0 in the environment?"
 
 
 def captured(op: Op[..., Any], sample: Sample) -> Any:

@@ -14,19 +14,18 @@ from plugrad.backend import backend_of, resolve_device
 from plugrad.graph.bundle import Bundle
 from plugrad.graph.ir import Graph
 from plugrad.graph.jitted import jit
-from plugrad.graph.passes import fusion
+from plugrad.graph.passes.fusion import of_any_size
 from plugrad.graph.region import Region
 from plugrad.graph.serial import from_json, same, to_json
 
 
 @pytest.fixture
-def cutting(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def cutting(device: str) -> Iterator[Any]:
     """Regions of values of any size, on the device of the tests."""
     found = resolve_device(device)
     if not backend_of(found).capabilities(found).workers:
         pytest.skip("the device cuts nothing")
-    monkeypatch.setattr(fusion, "WORTH", 0)
-    with pg.use_device(device):
+    with pg.use_device(device), of_any_size():
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from plugrad.backend import KernelTable, register_backend
 from plugrad.dispatch.op import Op
-from plugrad.graph import memory, passes, plan
+from plugrad.graph import memory, passes, plan, region
 from plugrad.graph.ir import Graph, Value
 from plugrad.graph.passes import common
 from plugrad.graph.rewrite import Rewriter
@@ -143,6 +144,30 @@ def _first_results_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "lay_out", lay_out)
 
 
+def _part_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last part of a region is not computed."""
+    monkeypatch.setattr(
+        Primitives, "spread", lambda self, work, count: [work(i) for i in range(max(count - 1, 0))]
+    )
+
+
+def _first_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part of a region reads the first part of its operands."""
+    original = region._Runner._part
+
+    def part(self: region._Runner, number: int, arrays: Any, places: Any) -> Any:
+        other = copy.copy(self)
+        other.__dict__["_inputs"] = [c and (c[0], [c[1][0]] * len(c[1])) for c in self._inputs]
+        return original(other, number, arrays, places)
+
+    monkeypatch.setattr(region._Runner, "_part", part)
+
+
+def _addends_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parts of a region add up to is the first of them."""
+    monkeypatch.setattr(region._Runner, "_total", lambda self, add, addends, into: addends[0])
+
+
 FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _no_aliases,
     _too_early,
@@ -150,6 +175,9 @@ FAULTS: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     _wrong_axis,
     _dropped,
     _first_results_again,
+    _part_left_out,
+    _first_part_again,
+    _addends_left_out,
 )
 
 
