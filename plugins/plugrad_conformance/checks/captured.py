@@ -44,10 +44,10 @@ def run(run: Run) -> None:
     for versions in zip(*draws, strict=True):
         if names_missing_dtype(versions[0], run.subject) or (vjp and not has_floats(versions[0])):
             continue
-        for regions in [nullcontext, of_any_size] if run.subject.capabilities.workers else [nullcontext]:
+        for cut in (False, True) if run.subject.capabilities.workers else (False,):
             apply = captured(op, versions[0])
             # Under an observer a captured function runs as it is; a replay is what is to be seen here.
-            with changed(observer=None), regions():
+            with changed(observer=None), of_any_size() if cut else nullcontext():
                 for sample in versions:
                     if vjp:
                         gradient(run, op, sample, float32, identity=False, apply=apply)
