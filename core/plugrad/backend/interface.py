@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from plugrad.backend.kernels import Array, KernelTable
 from plugrad.dtypes import DType
 from plugrad.errors import DeviceError
 from plugrad.spec import Device, Shape, Spec
+
+if TYPE_CHECKING:
+    from plugrad.graph.ir import Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Capabilities:
         copy: ``copy_from`` moves an array from another device of this backend without the host.
         placing: ``layout``, ``place``, ``is_view`` and ``exclusive`` work, so that plans reuse memory.
         joining: ``side_by_side`` and ``joined`` work, so that several small updates are computed as one.
+        compiling: ``compile`` takes whole graphs.
         workers: how many parts of a graph are best computed side by side by ``spread``; from 1 on, ``part``,
             ``stretch`` and ``write`` work too. 0 keeps every op whole.
         cache: bytes of fast memory that each worker has to itself; parts are cut so that they fit into it.
@@ -43,6 +47,7 @@ class Capabilities:
     copy: bool = False
     placing: bool = False
     joining: bool = False
+    compiling: bool = False
     workers: int = 0
     cache: int = 0
 
@@ -165,6 +170,20 @@ class Backend(ABC):
         """
         del arrays, references
         return False
+
+    def compile(self, graph: Graph) -> Callable[[Sequence[Array]], Sequence[Array]]:
+        """What computes a whole graph (capability ``compiling``).
+
+        Args:
+            graph: lowered: the backend has a kernel for each node (`plugrad.graph.ir`). What cells held before stands
+                among the inputs, what they are to hold among the outputs.
+
+        Returns:
+            A function from the arrays of the inputs, which it may not write to, to those of the outputs, which are new
+            ones at each call. Threads may call it at the same time.
+        """
+        del graph
+        raise DeviceError(f"backend {self.name!r} compiles no graphs")
 
     def side_by_side(self, specs: Sequence[Spec]) -> Sequence[Array]:
         """Row-major arrays of one dtype, one directly behind the other in memory (capability ``joining``)."""

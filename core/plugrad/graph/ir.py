@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from plugrad.dispatch.statement import Kind
 from plugrad.dispatch.statement import Operand as Stated
 from plugrad.dispatch.tracing import Symbol
-from plugrad.spec import Spec
+from plugrad.spec import Device, Spec
 
 if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
@@ -156,6 +156,11 @@ class Graph:
         self.constants: dict[Value, Any] = {}
         self.nodes: list[Node] = []
         self.outputs: list[Value] = []
+
+    @property
+    def device(self) -> Device | None:
+        """Where it runs; None for a graph that computes nothing."""
+        return next((v.spec.device for n in self.nodes for v in n.results), None)
 
     def input(self, spec: Spec) -> Value:
         """A new input."""

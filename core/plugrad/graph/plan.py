@@ -1,4 +1,4 @@
-"""`Plan`: a graph made ready to run on one device, as a straight line of kernel calls.
+"""`Plan`: a graph made ready to run on one device, as a straight line of kernel calls, or by the device's own compiler.
 
 The first run asks every kernel for new memory, and learns from what comes which memory layout each result has. From the
 second on, results lie in blocks that are reused (`memory`), views of them are made once, and what a cell or a gradient is
@@ -63,6 +63,7 @@ class Plan:
         self._idle: list[Line] = []
         self.source = ""
         self._plain: Line | None = None
+        self._compiled = backend.compile(graph) if self._can("compiling") else None
 
     def run(self, inputs: Sequence[Any], targets: Sequence[Any] = ()) -> list[Any]:
         """The arrays of the outputs.
@@ -72,6 +73,8 @@ class Plan:
             targets: for each of `targets`, an array to write the output into, which may be that of the input that
                 it replaces.
         """
+        if self._compiled is not None:
+            return list(self._compiled(inputs))
         try:
             line = self._idle.pop()
         except IndexError:
@@ -87,7 +90,8 @@ class Plan:
 
         The device finishes each node before the next one begins.
         """
-        device = next(v.spec.device for n in self.graph.nodes for v in n.results)
+        device = self.graph.device
+        assert device is not None
         marks: list[tuple[int, float]] = []
 
         def mark(index: int) -> None:
@@ -139,7 +143,7 @@ class Plan:
         return self._backend.side_by_side([self.graph.outputs[o].spec for o in outputs])
 
     def _another(self) -> Line:
-        if not self._can_place():
+        if not self._can("placing"):
             if self._plain is None:
                 self._plain = _Writer(self, None).line()
             return self._plain
@@ -147,9 +151,9 @@ class Plan:
             return self._learn
         return _Writer(self, self._layout).line()
 
-    def _can_place(self) -> bool:
-        device = next((v.spec.device for n in self.graph.nodes for v in n.results), None)
-        return device is not None and self._backend.capabilities(device).placing
+    def _can(self, capability: str) -> bool:
+        device = self.graph.device
+        return device is not None and bool(getattr(self._backend.capabilities(device), capability))
 
     def _learn(self, inputs: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
         """The first run."""

@@ -22,7 +22,7 @@ def bundle(graph: Graph, backend: Backend) -> Graph:
 
     Updates are nodes whose results nothing reads but what binds them outside.
     """
-    device = next((v.spec.device for n in graph.nodes for v in n.results), None)
+    device = graph.device
     if device is None or not backend.capabilities(device).joining:
         return graph
     read = {v for n in graph.nodes for v in n.reads()}

@@ -59,7 +59,7 @@ def fuse(graph: Graph, backend: Backend, modes: Modes) -> Graph:
         backend: of the device. Nodes whose kernels spread themselves stay whole.
         modes: kernels are chosen by ``matmul_precision``.
     """
-    device = next((v.spec.device for n in graph.nodes for v in n.results), None)
+    device = graph.device
     if device is None:
         return graph
     capabilities = backend.capabilities(device)
