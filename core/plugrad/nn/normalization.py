@@ -66,9 +66,9 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}: takes {' or '.join(map(str, self.taken))} axes (N, C, ...), got shape {x.shape}"
             )
         count = self.num_batches_tracked if self.training else None
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if count is not None and self.momentum is None:
-            momentum = 1 / (int(count) + 1)
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
+        if count is not None and self.momentum is None and self.running_mean is not None:
+            momentum = 1 / (count + 1).astype(self.running_mean.dtype)
         out = ops.batch_norm(
             x,
             self.running_mean,

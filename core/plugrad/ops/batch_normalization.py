@@ -243,7 +243,7 @@ def batch_norm(
     bias: Tensor | None = None,
     *,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """``(x - mean) / sqrt(var + eps) * weight + bias`` for each channel, of the batch or of what it ran on so far.
@@ -259,7 +259,7 @@ def batch_norm(
         weight: (C,), promoted with ``x``, or None.
         bias: as ``weight``.
         training: whether to take the statistics of the batch.
-        momentum: the weight of the batch in the running statistics, in [0, 1].
+        momentum: the weight of the batch in the running statistics, in [0, 1]; or a 0-d tensor, for one that changes.
         eps: keeps the divisor from 0.
 
     Returns:
@@ -276,7 +276,8 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: takes running_mean and running_var, unless training=True")
         return batch_norm_inference(x, running_mean, running_var, weight, bias, eps=eps)
-    if not 0 <= momentum <= 1:
+    fixed = isinstance(momentum, (int, float))
+    if fixed and not 0 <= momentum <= 1:  # type: ignore[operator]
         raise ArgumentError(f"batch_norm: momentum {momentum} is outside [0, 1]")
     for name, running in (("mean", running_mean), ("var", running_var)):
         if running is not None and running.spec.shape != x.spec.shape[1:2]:
@@ -288,8 +289,9 @@ def batch_norm(
     with changed(recording=False):
         for running, now in zip((running_mean, running_var), batch, strict=True):
             if running is not None:
-                now = now.astype(running.spec.dtype)
-                running.assign(running * (1 - momentum) + now * momentum)
+                dtype = running.spec.dtype
+                share = momentum if fixed else momentum.astype(dtype)
+                running.assign(running * (1 - share) + now.astype(dtype) * share)
     return out
 
 

@@ -94,6 +94,18 @@ def test_batch_norm_moves_its_statistics_in_training_alone(device: str) -> None:
     assert int(norm.num_batches_tracked) == 1
 
 
+def test_batch_norm_without_momentum_keeps_the_average_eager_and_captured(device: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4, 2)).astype("float32")
+    for jitted in (lambda f: f, pg.jit):
+        norm = nn.BatchNorm1d(2, momentum=None, device=device)
+        call = jitted(norm)
+        for batch in x:
+            call(pg.asarray(batch, device=device))
+        np.testing.assert_allclose(norm.running_mean.numpy(), x.mean(axis=1).mean(axis=0), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(norm.running_var.numpy(), x.var(axis=1, ddof=1).mean(axis=0), rtol=1e-5)
+        assert int(norm.num_batches_tracked) == 3
+
+
 def test_batch_norm_that_fails_counts_nothing(device: str) -> None:
     norm = nn.BatchNorm1d(3, device=device)
     with pytest.raises(pg.PlugradError, match="batch_norm"):
