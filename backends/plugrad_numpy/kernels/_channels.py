@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from plugrad_numpy import _blas, _parallel
 from plugrad_numpy._parallel import scratch
 from plugrad_numpy.kernels._precision import given, is_low, widened
-from plugrad_numpy.kernels._rows import BYTES, WORTH, ones
+from plugrad_numpy.kernels._rows import ones
 from plugrad_numpy.kernels._silent import silent
 
 Array = Any
@@ -37,10 +37,27 @@ _WIDE: Final = 2048
 _LARGE: Final = 1 << 15
 """Elements of an array from which that pays."""
 
+_BYTES: Final = 1 << 21
+"""Bytes of a block. Threads wait for the interpreter lock between the calls on smaller ones: a batch norm of 2^20
+elements on two threads takes twice as long in blocks of 256 kB."""
+
+_SHARED: Final = 1 << 20
+"""Elements from which the work is shared among threads."""
+
+_WORTH: Final = 1 << 17
+"""Elements that a thread works through while another wakes up."""
+
 _PILOT: Final = 32
 """Rows whose mean is subtracted before sums of squares are made, so that no digits cancel."""
 
 Block = tuple[slice, slice]
+
+
+def _parts(length: int, width: int) -> list[slice]:
+    """``length`` rows of ``width`` elements, cut into a slice for each thread."""
+    if length * width < _SHARED or _parallel.is_inside():
+        return [slice(0, length)]
+    return _parallel.pieces(length, -(-_WORTH // width))
 
 
 class Channels:
@@ -100,36 +117,49 @@ class Channels:
         if self.rows:
             return values[:, :, None]
         if self.columns[self.spread] != 1:
-            values = np.broadcast_to(np.expand_dims(values, self.spread + 1), (len(values), *self.columns))
+            each = np.empty((len(values), *self.columns), self.wide)
+            each[...] = values[:, None] if self.spread == 0 else values[:, :, None]
+            values = each
         return values.reshape(len(values), 1, math.prod(self.columns))
+
+    def _pieces(self) -> list[list[Block]]:
+        """The blocks of the view, those of each thread: of the first axis, or where that is 1, of the second."""
+        outer, inner, width = self.view_shape
+        each = inner * width
+        if not outer * each:
+            return [[]]
+        if outer == 1:
+            return [[(slice(0, 1), cut) for cut in self._cuts(part, width)] for part in _parts(inner, width)]
+        parts = _parts(outer, each)
+        if each * self.wide.itemsize <= _BYTES:
+            return [[(cut, slice(0, inner)) for cut in self._cuts(part, each)] for part in parts]
+        cuts = self._cuts(slice(0, inner), width)
+        return [[(slice(a, a + 1), cut) for a in range(p.start, p.stop) for cut in cuts] for p in parts]
+
+    def _cuts(self, part: slice, width: int) -> list[slice]:
+        """A slice of rows of ``width`` elements in even slices that stay in the cache."""
+        length = part.stop - part.start
+        count = min(length, -(-length * width * self.wide.itemsize // _BYTES))
+        bounds = [part.start + length * i // count for i in range(count + 1)]
+        return [slice(a, b) for a, b in pairwise(bounds)]
 
     def _blocks(self, work: Callable[[Block, Array], None], sums: int) -> Array:
         """Call ``work(block, sums)`` on all blocks; return the sums over all of them, (sums, a, columns or rows)."""
         outer, inner, width = self.view_shape
-        each = inner * width * self.wide.itemsize
-        if each > BYTES:
-            step = max(1, BYTES // (width * self.wide.itemsize))
-            blocks = [
-                (slice(a, a + 1), slice(b, b + step)) for a in range(outer) for b in range(0, inner, step)
-            ]
-        else:
-            step = max(1, BYTES // max(1, each))
-            blocks = [(slice(a, a + step), slice(0, inner)) for a in range(0, outer, step)] if inner else []
-        parts = _parallel.pieces(len(blocks), max(1, WORTH * self.wide.itemsize // BYTES))
+        pieces = self._pieces()
         shape = (sums, outer, inner if self.rows else width)
-        if len(blocks) == 1:
-            total = np.zeros(shape)
-            work(blocks[0], total)
-            return total
-        totals = [np.zeros(shape) for _ in parts]
+        totals = [np.zeros(shape) for _ in pieces]
 
         @silent
         def piece(i: int) -> None:
-            for block in blocks[parts[i]]:
+            for block in pieces[i]:
                 work(block, totals[i])
 
-        with _blas.single_threaded() if len(parts) > 1 else nullcontext():
-            _parallel.run(piece, range(len(parts)))
+        if len(pieces) == 1:
+            piece(0)
+            return totals[0]
+        with _blas.single_threaded():
+            _parallel.run(piece, range(len(pieces)))
         total = totals[0]
         for other in totals[1:]:
             total += other
