@@ -73,6 +73,7 @@ class Capture:
         argument_grads: likewise for leaves that are arguments, by their index among the leaves.
         assignments: what a replay binds; ``argument_assignments`` likewise for arguments.
         assigns: whether it binds anything.
+        taken: the structure of the arguments.
         structure, leaves: the result: indices of outputs for tensors, other objects as they are.
         tensors: which of ``leaves`` are such indices.
         passed: which of ``leaves`` are an argument itself, and the index of that.
@@ -82,6 +83,7 @@ class Capture:
     """
 
     def __init__(self, fn: Callable[..., Any], structure: tree.Structure, leaves: Sequence[Any]) -> None:
+        self.taken = structure
         with CELLS:
             try:
                 self._capture(fn, structure, leaves, by_reference=False)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from plugrad import tree
+from plugrad.autograd import engine
 from plugrad.backend import backend_of, current_device
-from plugrad.dispatch.cells import rebind, set_grad, unwatched
+from plugrad.dispatch.cells import Journal, rebind, set_grad, unwatched
 from plugrad.dispatch.data import TensorData, wrap
-from plugrad.dispatch.modes import Modes
-from plugrad.dispatch.record import Function, Leaf, Origin, Slot
+from plugrad.dispatch.modes import Modes, changed
+from plugrad.dispatch.record import Function, Leaf, Origin, Slot, counter
 from plugrad.errors import GradientError
 from plugrad.graph.capture import Capture
 from plugrad.graph.ir import Graph, Node
@@ -227,7 +228,7 @@ class Captured:
         for i, place, spec in self._results:
             results[i] = wrap(arrays[place], spec)
         if capture.followed:
-            self._record(results, arrays[self._first :], fn, leaves)
+            self._record(results, arrays[self._first :], fn, leaves, inputs)
         return results[0] if capture.structure.kind is None else tree.unflatten(capture.structure, results)
 
     def _record(
@@ -236,8 +237,12 @@ class Captured:
         residuals: Sequence[Any],
         fn: Callable[..., Any],
         leaves: Sequence[Any],
+        inputs: Sequence[Any],
     ) -> None:
-        """Let gradients go through the results: one node, whose backward is a plan."""
+        """Let gradients go through the results: one node, whose backward is a plan.
+
+        Where that backward is to be differentiated too, the function runs anew, op by op, on what it read.
+        """
         capture, plan = self.capture, self.pull_plan
         if capture.spent:
             if self._spent is None:
@@ -256,15 +261,63 @@ class Captured:
         def back(cts: Sequence[Any], create: bool) -> list[Any]:
             assert plan is not None
             arrays = iter(plan.run([*residuals, *(c._array for c in cts)]))
-            found = [
+            found: list[Any] = [
                 None if i is None else wrap(next(arrays), capture.graph.outputs[i].spec)
                 for i in capture.gradients
             ]
             if create:
-                _end(name, found, [*parents, *(c._node for c in cts)])
+                targets = [*parents, *(c._node for c in cts)]
+                _let_recorded(
+                    f"backward of {name}",
+                    found,
+                    targets,
+                    lambda: self._again(fn, leaves, inputs, parents, cts),
+                )
             return found
 
         self._attach(results, Function(name, parents, specs, back))
+
+    def _again(
+        self,
+        fn: Callable[..., Any],
+        leaves: Sequence[Any],
+        inputs: Sequence[Any],
+        parents: Sequence[Origin | None],
+        cts: Sequence[Any],
+    ) -> list[Any]:
+        """The cotangents of what was read from outside, recorded; what the function assigns is undone."""
+        capture = self.capture
+        tensors = [x for x in leaves if isinstance(x, TensorData)]
+        known = {id(x): inputs[place] for x, place in zip(tensors, self._arguments, strict=True)}
+        wanted = [p for p in parents if p is not None]
+        with (
+            changed(
+                recording=True,
+                autocast=self.modes.autocast,
+                matmul_precision=self.modes.matmul_precision,
+                fallback=None,
+            ),
+            Journal() as journal,
+        ):
+            try:
+                for cell, place in self._cells:
+                    rebind(cell, inputs[place], cell._key, cell._node)
+                for x in tensors:
+                    rebind(x, known[id(x)], x._key, x._node)
+                start = next(counter)
+                args, kwargs = tree.unflatten(capture.taken, list(leaves))
+                outs = tree.leaves(fn(*args, **kwargs))
+                ends: list[Any] = [outs[i]._node if i < len(outs) else None for i in capture.followed]
+                if any(e is None for e in ends) or not {*engine.entries(ends, start)} <= {*wanted}:
+                    raise GradientError(
+                        f"{_name(fn)}: run again for the derivative of its backward, the captured function gave other "
+                        "results; what it reads of Python must stay as it was until then"
+                    )
+                seeds = list(zip((e for e in ends if e is not None), cts, strict=True))
+                found = engine.run(seeds, wanted, create=True, since=start)
+            finally:
+                journal.undo()
+        return [None if p is None else found.get(p) for p in parents]
 
     def _attach(self, results: list[Any], node: Function) -> None:
         followed = self.capture.followed
@@ -273,29 +326,32 @@ class Captured:
             results[i] = wrap(x._array, x.spec, node if len(followed) == 1 else Slot(node, k))
 
 
+def _let_recorded(
+    name: str, found: list[Any], targets: Sequence[Origin | None], again: Callable[[], list[Any]]
+) -> None:
+    """Let gradients go through gradients that a plan gave: ``again`` gives those as they are recorded op by op."""
+    places = [i for i, x in enumerate(found) if x is not None]
+
+    def back(cts: Sequence[Any], create: bool) -> list[Any]:
+        start = next(counter)
+        first = again()
+        seeds = [(first[i]._node, ct) for i, ct in zip(places, cts, strict=True) if first[i] is not None]
+        seeds = [(end, ct) for end, ct in seeds if end is not None]
+        wanted = [t for t in targets if t is not None]
+        second = engine.run(seeds, wanted, create=create, retain=create, since=start)
+        return [None if t is None else second.get(t) for t in targets]
+
+    node = Function(name, tuple(targets), tuple(found[i].spec for i in places), back)
+    for k, i in enumerate(places):
+        found[i] = wrap(found[i]._array, found[i].spec, node if len(places) == 1 else Slot(node, k))
+
+
 def _name(fn: Callable[..., Any]) -> str:
     return str(getattr(fn, "__name__", "a captured function"))
 
 
 def _nothing(_: Sequence[Any], __: bool) -> list[Any]:
     raise AssertionError("a backward that has run is freed")
-
-
-def _end(name: str, found: list[Any], parents: Sequence[Origin | None]) -> None:
-    """Let gradients be recorded by a node that raises: a plan's backward has no backward."""
-
-    def back(_: Sequence[Any], __: bool) -> list[Any]:
-        raise GradientError(
-            f"the backward of {name}, which is captured, is differentiated: differentiate twice inside the captured "
-            "function, or call it without jit"
-        )
-
-    if not any(p is not None for p in parents):
-        return
-    places = [i for i, x in enumerate(found) if x is not None]
-    node = Function(f"backward of {name}", tuple(parents), tuple(found[i].spec for i in places), back)
-    for k, i in enumerate(places):
-        found[i] = wrap(found[i]._array, found[i].spec, node if len(places) == 1 else Slot(node, k))
 
 
 def _count_of_one_holder() -> int:

@@ -276,8 +276,7 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: takes running_mean and running_var, unless training=True")
         return batch_norm_inference(x, running_mean, running_var, weight, bias, eps=eps)
-    fixed = isinstance(momentum, (int, float))
-    if fixed and not 0 <= momentum <= 1:  # type: ignore[operator]
+    if isinstance(momentum, (int, float)) and not 0 <= momentum <= 1:
         raise ArgumentError(f"batch_norm: momentum {momentum} is outside [0, 1]")
     for name, running in (("mean", running_mean), ("var", running_var)):
         if running is not None and running.spec.shape != x.spec.shape[1:2]:
@@ -290,7 +289,7 @@ def batch_norm(
         for running, now in zip((running_mean, running_var), batch, strict=True):
             if running is not None:
                 dtype = running.spec.dtype
-                share = momentum if fixed else momentum.astype(dtype)
+                share = momentum if isinstance(momentum, (int, float)) else momentum.astype(dtype)
                 running.assign(running * (1 - share) + now.astype(dtype) * share)
     return out
 

@@ -283,8 +283,8 @@ def gru_sequence(
         bias_ih: (3H,), or None.
         bias_hh: (3H,), or None.
         reverse: go from the last step to the first.
-        residuals: also give, of all steps, reset and update gate and candidate after activation, and the hidden part
-            of the candidate, side by side; set where the call is recorded.
+        residuals: also give, of all steps, reset and update gate after activation, the hidden part of the candidate, and
+            the candidate, side by side; set where the call is recorded.
 
     Returns:
         The hidden states after each step, (T, N, H), in the order of time.
@@ -297,11 +297,12 @@ def gru_sequence(
     outputs, gates = [], []
     for t in _order(x, reverse):
         each = gru_parts(select(inputs, t), widen(linear(state, weight_hh, bias_hh)))
-        _, update, candidate, _ = each
+        reset, update, candidate, hidden_part = each
         state = (candidate + update * (widen(state) - candidate)).astype(x.spec.dtype)
         outputs.append(state)
         if residuals:
-            gates.append(concat(each, axis=-1))
+            # What is a sum of products with the state comes first, so that a device can make one product there.
+            gates.append(concat([reset, update, hidden_part, candidate], axis=-1))
     out = _in_time(outputs, reverse)
     return (out, _in_time(gates, reverse)) if residuals else out  # type: ignore[return-value]
 
@@ -324,9 +325,9 @@ def _(
     ct_state = zeros_like(widen(hidden))
     inputs, others = [], []
     for t in _order(x, not reverse):
-        each = parts(select(gates, t), 4)
+        reset, update, hidden_part, candidate = parts(select(gates, t), 4)
         ct_inputs, ct_hidden, kept = gru_pulled(
-            select(ct, t) + ct_state, each[0], each[1], each[2], each[3], select(before, t)
+            select(ct, t) + ct_state, reset, update, candidate, hidden_part, select(before, t)
         )
         ct_state = kept + matrix_product(ct_hidden, weight)
         inputs.append(ct_inputs)

@@ -235,6 +235,21 @@ def test_embedding(device: str) -> None:
     np.testing.assert_allclose(body.numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("rows", "places", "width"),
+    [(600, 5, 3), (600, 5, 1), (90, 30, 700), (300, 200, 3), (64, 1, 8)],
+    ids=["many meet", "numbers", "few meet", "most are alone", "all meet"],
+)
+def test_gradients_of_rows_that_meet(rows: int, places: int, width: int, device: str) -> None:
+    rng = np.random.default_rng(rows)
+    index, ct = rng.integers(0, places, rows), rng.standard_normal((rows, width))
+    weight = pg.zeros((places + 1, width), dtype="float64", device=device).requires_grad_()
+    pg.embedding(pg.asarray(index, device=device), weight).backward(pg.asarray(ct, device=device))
+    expected = np.zeros((places + 1, width))
+    np.add.at(expected, index, ct)
+    np.testing.assert_allclose(weight.grad.numpy(), expected, rtol=1e-11, atol=1e-12)
+
+
 def test_embedding_refuses(device: str) -> None:
     weight = pg.zeros((6, 4), device=device)
     for wrong in (6, -1):

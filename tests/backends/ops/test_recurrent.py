@@ -148,7 +148,8 @@ def sequence(name: str, given: list[pg.Tensor], **attributes: Any) -> tuple[pg.T
     return found if name == "lstm" else (found,)
 
 
-SIZES = [(1, 1, 1, 1), (5, 3, 4, 6), (7, 1, 3, 5), (4, 33, 20, 16), (2, 0, 3, 4)]
+# The last one has enough sequences for several threads, and for several blocks in each, of several parts of the steps.
+SIZES = [(1, 1, 1, 1), (5, 3, 4, 6), (7, 1, 3, 5), (4, 33, 20, 16), (2, 0, 3, 4), (11, 150, 8, 64)]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -161,6 +162,8 @@ def test_sequences_are_cells_step_by_step(
     steps, n, i, h = size
     shapes = operands(name, n, i, h, steps)
     hosts = draw(6, *(shapes[:-2] + shapes[-2:][:biases]))
+    for k in (-2 - biases, -1 - biases):
+        hosts[k] /= np.sqrt(hosts[k].shape[1])  # sums of as much as one term, however many
     results = []
     for f in (sequence, by_cells):
         leaves = tensors(hosts, device, grad=True)
@@ -225,6 +228,17 @@ def test_low_precision(name: str, dtype: str, device: str) -> None:
         assert got.dtype.name == dtype
         e = expected.numpy()
         assert np.abs(got.numpy().astype(np.float64) - e).max() < eps * np.abs(e).max()
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_what_is_not_finite_stays_in_its_sequence(name: str, device: str) -> None:
+    """And in its step and those that come after it."""
+    hosts = draw(16, *operands(name, 40, 3, 5, 4))
+    hosts[0][1, 2, 0], hosts[0][2, 3, 1] = np.nan, np.inf
+    (outs, *_) = sequence(name, tensors(hosts, device))
+    (expected, *_) = by_cells(name, tensors(hosts, device), reverse=False)
+    assert np.isnan(outs.numpy()[:, 2]).any(axis=-1).tolist() == [False, True, True, True]
+    np.testing.assert_allclose(outs.numpy(), expected.numpy(), rtol=1e-12)
 
 
 def test_under_autocast(device: str) -> None:
