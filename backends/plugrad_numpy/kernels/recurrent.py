@@ -1,118 +1,193 @@
 """What recurrent cells do with their gates.
 
-Gates and states are worked on as (features, rows), where the gates are whole blocks of memory; the kernels of cells
-turn blocks of theirs, those of sequences (`plugrad_numpy.kernels.sequence`) keep them so.
+Gates and states are rows: (rows, features), the gates of a row side by side. Where a logistic function comes, it is
+``(1 + tanh(x / 2)) / 2``, which overflows nowhere; the functions of a step take its arguments halved, so that one call
+of tanh serves all gates, and sequences (`plugrad_numpy.kernels.sequence`) have their weights halved instead.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from plugrad import ops
 from plugrad_numpy._parallel import scratch
 from plugrad_numpy.kernels._precision import given, widened
-from plugrad_numpy.kernels._rows import in_rows, slots
+from plugrad_numpy.kernels._rows import contiguous, in_rows, slots
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
 
 Array = Any
+Pieces = Iterable[tuple[slice, Array]]
+"""Parts of an array, and where along its first axis they belong."""
 
 
-def _sigmoid(x: Array) -> None:
-    """The logistic function, in place: ``(1 + tanh(x / 2)) / 2``, which overflows nowhere."""
-    half = x.dtype.type(0.5)
-    x *= half
-    np.tanh(x, out=x)
-    x *= half
-    x += half
+class LSTMVectors(NamedTuple):
+    """What is to be done with the gates of an LSTM, (rows, 4H) each, all rows the same; only the third is a tanh.
+
+    To be read only.
+
+    Attributes:
+        scale: 1/2 where a logistic function comes, before and after tanh; else 1.
+        shift: what is added then: 1/2, or -0, which changes nothing.
+        ones: 1 for a logistic function, else 0: derivatives are (ones - a) a, and 1 more for tanh.
+    """
+
+    scale: Array
+    shift: Array
+    ones: Array
+
+    def part(self, rows: int) -> LSTMVectors:
+        """Of fewer rows."""
+        return LSTMVectors(self.scale[:rows], self.shift[:rows], self.ones[:rows])
 
 
-def _slopes(gates: Array, tanh: slice, out: Array) -> Array:
-    """The derivatives of gates by what they were before activation: a (1 - a), and 1 - a a for the slice of tanh."""
-    np.multiply(gates, gates, out=out)
-    one = gates.dtype.type(1)
-    for part in (slice(0, tanh.start), slice(tanh.stop, len(gates))):
-        np.subtract(gates[part], out[part], out=out[part])
-    np.subtract(one, out[tanh], out=out[tanh])
-    return out
+@functools.lru_cache(maxsize=16)
+def lstm_vectors(rows: int, size: int, dtype: Any) -> LSTMVectors:
+    """For at most so many rows of states of ``size`` features.
+
+    Long ones are one row: NumPy repeats it. Short ones, which it would copy to do so (`_silent`), are there for each row.
+    """
+    if 4 * size >= 1024:
+        rows = 1
+    found = np.empty((3, rows, 4, size), dtype)
+    found[:2], found[2] = 0.5, 1
+    found[:, :, 2] = np.array([1, -0.0, 0], dtype)[:, None, None]
+    return LSTMVectors(*found.reshape(3, rows, 4 * size))
 
 
-def lstm_step(gates: Array, before: Array, after: Array, hidden: Array) -> None:
-    """Activate ``gates`` in place; write the new cell and the new hidden state. ``after`` may be ``before``."""
-    n = len(before)
-    _sigmoid(gates[: 2 * n])
-    np.tanh(gates[2 * n : 3 * n], out=gates[2 * n : 3 * n])
-    _sigmoid(gates[3 * n :])
-    i, f, g, o = (gates[k * n : (k + 1) * n] for k in range(4))
-    spare = np.multiply(i, g, out=scratch("recurrent.0", i.shape, i.dtype))
-    np.multiply(f, before, out=after)
+def activate(gates: Array, vectors: LSTMVectors) -> None:
+    """Activate the gates of an LSTM, halved, in place."""
+    np.tanh(gates, out=gates)
+    gates *= vectors.scale
+    gates += vectors.shift
+
+
+def lstm_step(
+    gates: Array, before: Array, after: Array, hidden: Array, vectors: LSTMVectors, spare: Array
+) -> None:
+    """Activate ``gates``, halved, in place; write the new cell and the new hidden state. ``after`` may be ``before``."""
+    n = before.shape[1]
+    activate(gates, vectors)
+    np.multiply(gates[:, :n], gates[:, 2 * n : 3 * n], out=spare)
+    np.multiply(gates[:, n : 2 * n], before, out=after)
     after += spare
     np.tanh(after, out=spare)
-    np.multiply(o, spare, out=hidden)
+    np.multiply(gates[:, 3 * n :], spare, out=hidden)
+
+
+def lstm_slopes(
+    gates: Array, before: Pieces, after: Array, out: Array, through: Array, vectors: LSTMVectors
+) -> None:
+    """Derivatives of a step, of the gates after activation.
+
+    Args:
+        gates: after activation, (..., 4H).
+        before: the cells before, in pieces.
+        after: the cells after, (..., H).
+        out: by the gates before activation: of the cell after, and for the output gate of the hidden state; (..., 4H).
+        through: of the hidden state by the cell after, (..., H).
+        vectors: see there.
+    """
+    n = after.shape[-1]
+    one = gates.dtype.type(1)
+    np.subtract(vectors.ones, gates, out=out)
+    out *= gates
+    out[..., 2 * n : 3 * n] += one
+    out[..., :n] *= gates[..., 2 * n : 3 * n]
+    for place, cells in before:
+        out[place, ..., n : 2 * n] *= cells
+    out[..., 2 * n : 3 * n] *= gates[..., :n]
+    np.tanh(after, out=through)
+    out[..., 3 * n :] *= through
+    np.multiply(through, through, out=through)
+    np.subtract(one, through, out=through)
+    through *= gates[..., 3 * n :]
 
 
 def lstm_back(
-    gates: Array, before: Array, after: Array, ct_hidden: Array, ct_cell: Array, out: Array
+    gates: Array, ct_hidden: Array, ct_cell: Array, out: Array, through: Array, spare: Array
 ) -> None:
-    """Write the cotangent of the gates before activation to ``out``; turn ``ct_cell`` to that of the cell before."""
-    n = len(before)
-    i, f, g, o = (gates[k * n : (k + 1) * n] for k in range(4))
-    squashed = np.tanh(after, out=scratch("recurrent.0", after.shape, after.dtype))
-    np.multiply(ct_hidden, squashed, out=out[3 * n :])
-    np.multiply(squashed, squashed, out=squashed)
-    np.subtract(gates.dtype.type(1), squashed, out=squashed)
-    squashed *= o
-    squashed *= ct_hidden
-    ct_cell += squashed
-    np.multiply(ct_cell, g, out=out[:n])
-    np.multiply(ct_cell, before, out=out[n : 2 * n])
-    np.multiply(ct_cell, i, out=out[2 * n : 3 * n])
-    out *= _slopes(gates, slice(2 * n, 3 * n), scratch("recurrent.1", gates.shape, gates.dtype))
-    ct_cell *= f
+    """Turn derivatives (`lstm_slopes`) in ``out`` to the cotangents of the gates, and ``ct_cell`` to that of the cell before.
+
+    All are rows.
+    """
+    n = ct_cell.shape[1]
+    np.multiply(ct_hidden, through, out=spare)
+    ct_cell += spare
+    three = out[:, : 3 * n].reshape(len(out), 3, n)
+    three *= ct_cell[:, None]
+    out[:, 3 * n :] *= ct_hidden
+    ct_cell *= gates[:, n : 2 * n]
 
 
-def gru_step(inputs: Array, others: Array, gates: Array, before: Array, hidden: Array) -> None:
-    """From both parts before activation, write reset, update, candidate and the hidden part of it to ``gates``."""
-    n = len(before)
-    np.add(inputs[: 2 * n], others[: 2 * n], out=gates[: 2 * n])
-    _sigmoid(gates[: 2 * n])
-    reset, update, candidate, part = (gates[k * n : (k + 1) * n] for k in range(4))
-    np.copyto(part, others[2 * n :])
-    np.multiply(reset, part, out=candidate)
-    candidate += inputs[2 * n :]
+def gru_step(gates: Array, inputs: Array, before: Array, hidden: Array, spare: Array) -> None:
+    """Activate the gates, and write the new hidden state.
+
+    Args:
+        gates: (rows, 4H): what reset gate, update gate and candidate have of the hidden state; the last quarter is to
+            hold the candidate. Of reset and update gate half.
+        inputs: what they have of the input, (rows, 3H). Of reset and update gate half.
+        before: the hidden state.
+        hidden: where the new one goes; may be ``before``.
+        spare: memory for a state.
+    """
+    n = before.shape[1]
+    half = gates.dtype.type(0.5)
+    both, candidate = gates[:, : 2 * n], gates[:, 3 * n :]
+    both += inputs[:, : 2 * n]
+    np.tanh(both, out=both)
+    both *= half
+    both += half
+    np.multiply(gates[:, :n], gates[:, 2 * n : 3 * n], out=candidate)
+    candidate += inputs[:, 2 * n :]
     np.tanh(candidate, out=candidate)
-    spare = np.subtract(before, candidate, out=scratch("recurrent.0", before.shape, before.dtype))
-    spare *= update
+    np.subtract(before, candidate, out=spare)
+    spare *= gates[:, n : 2 * n]
     np.add(candidate, spare, out=hidden)
 
 
-def gru_back(gates: Array, before: Array, ct: Array, inputs: Array, others: Array) -> None:
-    """Write the cotangents of both parts before activation; turn ``ct`` to what the state before has of its own."""
-    n = len(before)
-    reset, update, candidate, part = (gates[k * n : (k + 1) * n] for k in range(4))
-    slopes = _slopes(
-        gates[: 3 * n], slice(2 * n, 3 * n), scratch("recurrent.1", (3 * n, *ct.shape[1:]), ct.dtype)
-    )
-    np.subtract(before, candidate, out=inputs[n : 2 * n])
-    inputs[n : 2 * n] *= ct
-    kept = np.multiply(ct, update, out=scratch("recurrent.0", ct.shape, ct.dtype))
-    np.subtract(ct, kept, out=inputs[2 * n :])
-    inputs[n:] *= slopes[n:]
-    np.multiply(inputs[2 * n :], part, out=inputs[:n])
-    inputs[:n] *= slopes[:n]
-    np.copyto(others[: 2 * n], inputs[: 2 * n])
-    np.multiply(inputs[2 * n :], reset, out=others[2 * n :])
-    np.copyto(ct, kept)
+def gru_slopes(gates: Array, before: Pieces, out: Array, spare: Array) -> None:
+    """Derivatives of a new hidden state by what `gru_step` takes.
+
+    Args:
+        gates: what `gru_step` has left, (..., 4H).
+        before: the hidden states before, in pieces.
+        out: by, in this order, what the candidate has of the input, reset and update gate, and what the candidate has of
+            the hidden state, before activation, (..., 4H). The first three are the gates of the input, the last three
+            those of the hidden state.
+        spare: memory for (..., 2H).
+    """
+    n = gates.shape[-1] // 4
+    one = gates.dtype.type(1)
+    both, update, candidate = gates[..., : 2 * n], gates[..., n : 2 * n], gates[..., 3 * n :]
+    first, last, kept = out[..., :n], out[..., 3 * n :], spare[..., :n]
+    np.subtract(one, both, out=spare)
+    np.multiply(spare, both, out=out[..., n : 3 * n])
+    for place, states in before:
+        out[place, ..., 2 * n : 3 * n] *= np.subtract(states, candidate[place], out=kept[place])
+    np.multiply(candidate, candidate, out=first)
+    np.subtract(one, first, out=first)
+    first *= np.subtract(one, update, out=kept)
+    np.multiply(first, gates[..., :n], out=last)
+    out[..., n : 2 * n] *= np.multiply(first, gates[..., 2 * n : 3 * n], out=kept)
+
+
+def gru_back(gates: Array, ct: Array, out: Array) -> None:
+    """Turn derivatives (`gru_slopes`) in ``out`` to cotangents, and ``ct`` to what the state before has of its own.
+
+    All are rows.
+    """
+    n = ct.shape[1]
+    each = out.reshape(len(out), 4, n)
+    each *= ct[:, None]
+    ct *= gates[:, n : 2 * n]
 
 
 # -- cells ------------------------------------------------------------------------------------------------
-
-
-def _turned(x: Array, part: slice) -> Array:
-    """A copy of rows of ``x`` (rows, features) as (features, rows), to compute in."""
-    return np.array(widened(x[part]).T, order="C")
 
 
 def _flat(x: Array) -> Array:
@@ -120,89 +195,116 @@ def _flat(x: Array) -> Array:
     return np.ascontiguousarray(x).reshape(x.size // max(1, width), width)
 
 
-def _results(shape: Any, dtype: Any, count: int) -> list[Array]:
-    return [np.empty(shape, dtype) for _ in range(count)]
+def _rooms(like: tuple[Array, ...], into: Any) -> tuple[list[Array], list[Array]]:
+    """Where results of the shapes and dtypes of ``like`` go, and the same as rows."""
+    places = slots(into, len(like))
+    rooms = [contiguous(i, a.shape, a.dtype) for a, i in zip(like, places, strict=True)]
+    return rooms, [_flat(r) for r in rooms]
+
+
+def _given(rooms: list[Array], into: Any) -> tuple[Array, ...]:
+    places = slots(into, len(rooms))
+    return tuple(r if i is r else given(r, i) for r, i in zip(rooms, places, strict=True))
+
+
+def _copy(x: Array, name: str) -> Array:
+    """``x`` in float32 or float64, to compute in."""
+    x = widened(x)
+    buffer = scratch(name, x.shape, x.dtype)
+    np.copyto(buffer, x)
+    return buffer
+
+
+def _lstm_halved(gates: Array, vectors: LSTMVectors) -> Array:
+    gates = widened(gates)
+    return np.multiply(gates, vectors.scale, out=scratch("recurrent.gates", gates.shape, gates.dtype))
 
 
 @table(ops.lstm_gates)
 @silent
-def _(gates: Array, cell: Array, *, into: Any = None) -> tuple[Array, Array]:
+def _(gates: Array, cell: Array, *, into: Any = None) -> tuple[Array, ...]:
     whole, before = _flat(gates), _flat(cell)
-    hidden, after = _results(before.shape, cell.dtype, 2)
+    rooms, (hidden, after) = _rooms((cell, cell), into)
+    vectors = lstm_vectors(1, before.shape[1], widened(cell[:0]).dtype)
 
     def work(part: slice, _: Any) -> None:
-        z, c = _turned(whole, part), _turned(before, part)
-        h = scratch("recurrent.2", c.shape, c.dtype)
-        lstm_step(z, c, c, h)
-        hidden[part], after[part] = h.T, c.T
+        z, c = _lstm_halved(whole[part], vectors), _copy(before[part], "recurrent.0")
+        h, spare = (scratch(f"recurrent.{i}", c.shape, c.dtype) for i in (1, 2))
+        lstm_step(z, c, c, h, vectors, spare)
+        hidden[part], after[part] = h, c
 
     in_rows(work, len(whole), whole.shape[1], 8)
-    return tuple(
-        given(r.reshape(cell.shape), i) for r, i in zip((hidden, after), slots(into, 2), strict=True)
-    )
+    return _given(rooms, into)
 
 
 @table(ops.lstm_gates.vjp)
 @silent
 def _(
     ct_hidden: Array, ct_cell_out: Array, gates: Array, cell: Array, cell_out: Array, *, into: Any = None
-) -> tuple[Array, Array]:
+) -> tuple[Array, ...]:
     whole, before, after = _flat(gates), _flat(cell), _flat(cell_out)
     cts = _flat(ct_hidden), _flat(ct_cell_out)
-    found, states = np.empty(whole.shape, gates.dtype), np.empty(before.shape, cell.dtype)
+    rooms, (found, states) = _rooms((gates, cell), into)
+    vectors = lstm_vectors(1, before.shape[1], widened(cell[:0]).dtype)
 
     def work(part: slice, _: Any) -> None:
-        z, c = _turned(whole, part), _turned(before, part)
-        hidden = scratch("recurrent.2", c.shape, c.dtype)
-        lstm_step(z, c, scratch("recurrent.3", c.shape, c.dtype), hidden)
-        ct_cell = _turned(cts[1], part)
-        out = scratch("recurrent.4", z.shape, z.dtype)
-        lstm_back(z, c, _turned(after, part), _turned(cts[0], part), ct_cell, out)
-        found[part], states[part] = out.T, ct_cell.T
+        z, c = _lstm_halved(whole[part], vectors), widened(before[part])
+        activate(z, vectors)
+        through, spare = (scratch(f"recurrent.{i}", c.shape, c.dtype) for i in (1, 2))
+        ct_cell, out = _copy(cts[1][part], "recurrent.3"), scratch("recurrent.4", z.shape, z.dtype)
+        lstm_slopes(z, [(slice(None), c)], widened(after[part]), out, through, vectors)
+        lstm_back(z, widened(cts[0][part]), ct_cell, out, through, spare)
+        found[part], states[part] = out, ct_cell
 
     in_rows(work, len(whole), whole.shape[1], 8)
-    return tuple(
-        given(r.reshape(s), i)
-        for r, s, i in zip((found, states), (gates.shape, cell.shape), slots(into, 2), strict=True)
-    )
+    return _given(rooms, into)
+
+
+def _gru_halved(inputs: Array, others: Array, n: int) -> tuple[Array, Array]:
+    """What `gru_step` takes for its gates and inputs."""
+    x, y = widened(inputs), widened(others)
+    gates = scratch("recurrent.gates", (len(x), 4 * n), x.dtype)
+    found = scratch("recurrent.inputs", x.shape, x.dtype)
+    half = x.dtype.type(0.5)
+    for place, source in ((found, x), (gates, y)):
+        np.multiply(source[:, : 2 * n], half, out=place[:, : 2 * n])
+        np.copyto(place[:, 2 * n : 3 * n], source[:, 2 * n :])
+    return gates, found
 
 
 @table(ops.gru_gates)
 @silent
 def _(input_gates: Array, hidden_gates: Array, h: Array, *, into: Array | None = None) -> Array:
     inputs, others, before = _flat(input_gates), _flat(hidden_gates), _flat(h)
-    hidden = np.empty(before.shape, h.dtype)
+    rooms, (hidden,) = _rooms((h,), into)
 
     def work(part: slice, _: Any) -> None:
-        state = _turned(before, part)
-        gates = scratch("recurrent.2", (4 * len(state), state.shape[1]), state.dtype)
-        out = scratch("recurrent.3", state.shape, state.dtype)
-        gru_step(_turned(inputs, part), _turned(others, part), gates, state, out)
-        hidden[part] = out.T
+        state = _copy(before[part], "recurrent.0")
+        gates, own = _gru_halved(inputs[part], others[part], state.shape[1])
+        gru_step(gates, own, state, state, scratch("recurrent.1", state.shape, state.dtype))
+        hidden[part] = state
 
     in_rows(work, len(before), inputs.shape[1], 8)
-    return given(hidden.reshape(h.shape), into)
+    return _given(rooms, into)[0]
 
 
 @table(ops.gru_gates.vjp)
 @silent
-def _(
-    ct: Array, input_gates: Array, hidden_gates: Array, h: Array, *, into: Any = None
-) -> tuple[Array, Array, Array]:
+def _(ct: Array, input_gates: Array, hidden_gates: Array, h: Array, *, into: Any = None) -> tuple[Array, ...]:
     inputs, others, before, cts = (_flat(a) for a in (input_gates, hidden_gates, h, ct))
-    found = _results(inputs.shape, input_gates.dtype, 2)
-    states = np.empty(before.shape, h.dtype)
+    rooms, (found, hidden, states) = _rooms((input_gates, hidden_gates, h), into)
+    n = before.shape[1]
 
     def work(part: slice, _: Any) -> None:
-        state, c = _turned(before, part), _turned(cts, part)
-        gates = scratch("recurrent.2", (4 * len(state), state.shape[1]), state.dtype)
-        x, y = _turned(inputs, part), _turned(others, part)
-        gru_step(x, y, gates, state, scratch("recurrent.3", state.shape, state.dtype))
-        gru_back(gates, state, c, x, y)
-        found[0][part], found[1][part], states[part] = x.T, y.T, c.T
+        state, c = widened(before[part]), _copy(cts[part], "recurrent.0")
+        gates, own = _gru_halved(inputs[part], others[part], n)
+        spare = scratch("recurrent.1", (len(state), 2 * n), state.dtype)
+        gru_step(gates, own, state, scratch("recurrent.2", state.shape, state.dtype), spare[:, :n])
+        out = scratch("recurrent.3", gates.shape, gates.dtype)
+        gru_slopes(gates, [(slice(None), state)], out, spare)
+        gru_back(gates, c, out)
+        found[part, : 2 * n], found[part, 2 * n :] = out[:, n : 3 * n], out[:, :n]
+        hidden[part], states[part] = out[:, n:], c
 
     in_rows(work, len(before), inputs.shape[1], 8)
-    shapes = (input_gates.shape, hidden_gates.shape, h.shape)
-    return tuple(
-        given(r.reshape(s), i) for r, s, i in zip((*found, states), shapes, slots(into, 3), strict=True)
-    )
+    return _given(rooms, into)

@@ -1,114 +1,30 @@
-"""Recurrent layers over sequences.
-
-Features run along rows and the batch along columns: the product of a (gates, H) weight with an (H, N) state is up
-to three times as fast as that of an (N, H) state with the turned weight, the gates of a step are whole blocks of
-rows, and the products over all steps at once need no array turned. Results are views of such memory.
-"""
+"""Recurrent layers over sequences: what a step is, and what a step back is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from plugrad import ops
-from plugrad_numpy._blas import matmul
-from plugrad_numpy.kernels._precision import given, is_low, widened
-from plugrad_numpy.kernels._rows import ones, slots
+from plugrad_numpy._parallel import scratch
+from plugrad_numpy.kernels._masks import keep
+from plugrad_numpy.kernels._precision import given, widened
+from plugrad_numpy.kernels._recurrence import Backward, Recurrence
+from plugrad_numpy.kernels._rows import slots
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels.recurrent import gru_back, gru_step, lstm_back, lstm_step
+from plugrad_numpy.kernels.recurrent import (
+    gru_back,
+    gru_slopes,
+    gru_step,
+    lstm_back,
+    lstm_slopes,
+    lstm_step,
+    lstm_vectors,
+)
 
 Array = Any
-
-
-class _Sequence:
-    """The operands of a sequence in float32 or float64, and the memory of its states, (H, T + 1, N).
-
-    Attributes:
-        states: the state to begin with and that after each step, in the order of time.
-    """
-
-    def __init__(self, x: Array, hidden: Array, weight_hh: Array, reverse: bool) -> None:
-        self.steps, self.batch, self.features = x.shape
-        self.dtype = x.dtype
-        self.wide = np.dtype(np.float32) if is_low(x.dtype) else x.dtype
-        self.x = widened(x)
-        self.hidden_size = hidden.shape[1]
-        self.weight = np.ascontiguousarray(widened(weight_hh))
-        self.reverse = reverse
-        self.states = np.empty((self.hidden_size, self.steps + 1, self.batch), self.wide)
-        self.states[:, self.steps if reverse else 0] = hidden.T
-
-    def rows(self) -> Array:
-        """The steps of x, (T N, I)."""
-        return self.x.reshape(self.steps * self.batch, self.features)
-
-    def inputs(self, weight_ih: Array, *biases: Array | None) -> Array:
-        """The gates of the input, (gates, T, N), with biases."""
-        found = matmul(np.ascontiguousarray(widened(weight_ih)), self.rows().T)
-        present = [widened(b) for b in biases if b is not None]
-        if present:
-            found += sum(present[1:], present[0])[:, None]
-        return found.reshape(len(found), self.steps, self.batch)
-
-    def order(self, *, back: bool = False) -> Iterator[tuple[int, int, int]]:
-        """Step by step: its number, where the state before it stands, and where that after it."""
-        forth = range(self.steps)
-        for t in forth if self.reverse == back else reversed(forth):
-            yield (t, t + 1, t) if self.reverse else (t, t, t + 1)
-
-    def outputs(self) -> Array:
-        """The states after each step, (T, N, H)."""
-        after = self.states[:, :-1] if self.reverse else self.states[:, 1:]
-        return self.result(after)
-
-    def before(self) -> Array:
-        """The states before each step, (H, T N)."""
-        before = self.states[:, 1:] if self.reverse else self.states[:, :-1]
-        return before.reshape(self.hidden_size, self.steps * self.batch)
-
-    def result(self, x: Array) -> Array:
-        """(features, T, N) as (T, N, features), in the dtype of x."""
-        return x.astype(self.dtype, copy=False).transpose(1, 2, 0)
-
-    def restore(self, outputs: Array) -> None:
-        """Fill the states from outputs."""
-        after = self.states[:, :-1] if self.reverse else self.states[:, 1:]
-        np.copyto(after, outputs.transpose(2, 0, 1))
-
-    def pulled(
-        self,
-        inputs: Array,
-        others: Array,
-        weight_ih: Array,
-        states: dict[str, Array],
-        wrt: tuple[str, ...],
-        into: Any,
-    ) -> tuple[Array, ...]:
-        """The cotangents in ``wrt`` from those of both gates, (gates, T, N), and of the states, (H, N)."""
-        gates = len(inputs)
-        flat = {"ih": inputs.reshape(gates, -1), "hh": others.reshape(gates, -1)}
-        results = []
-        for name, where in zip(wrt, slots(into, len(wrt)), strict=True):
-            if name == "x":
-                found = matmul(flat["ih"].T, widened(weight_ih)).reshape(self.x.shape)
-            elif name == "weight_ih":
-                found = matmul(flat["ih"], self.rows())
-            elif name == "weight_hh":
-                found = matmul(flat["hh"], self.before().T)
-            elif name in states:
-                found = states[name].T
-            else:
-                own = flat[name.removeprefix("bias_")]
-                found = own @ ones(own.shape[1], self.wide)
-            results.append(given(found.astype(self.dtype, copy=False), where))
-        return tuple(results)
-
-
-def _written(results: tuple[Array, ...], into: Any) -> tuple[Array, ...]:
-    return tuple(given(r, i) for r, i in zip(results, slots(into, len(results)), strict=True))
 
 
 @table(ops.lstm_sequence)
@@ -126,25 +42,32 @@ def _(
     residuals: bool,
     into: Any = None,
 ) -> tuple[Array, ...]:
-    s = _Sequence(x, hidden, weight_hh, reverse)
-    inputs = s.inputs(weight_ih, bias_ih, bias_hh)
-    size, batch = s.hidden_size, s.batch
-    # Without a record, each step uses the memory of the one before.
-    kept = s.steps if residuals else 1
-    gates = np.empty((kept, 4 * size, batch), s.wide)
-    cells = np.empty((kept, size, batch), s.wide)
-    before = widened(cell).T
-    for t, old, new in s.order():
-        at = t if residuals else 0
-        z = gates[at]
-        matmul(s.weight, s.states[:, old], z)
-        z += inputs[:, t]
-        lstm_step(z, before, cells[at], s.states[:, new])
-        before = cells[at]
-    results = s.outputs(), before.T.astype(s.dtype)
-    if residuals:
-        results = (*results, gates.transpose(0, 2, 1), cells.transpose(0, 2, 1))  # type: ignore[assignment]
-    return _written(results, into)
+    s = Recurrence(x, hidden, 4, reverse)
+    places = slots(into, 4 if residuals else 2)
+    outputs = s.like_x(s.size, x.dtype, places[0])
+    last = np.empty(cell.shape, x.dtype) if places[1] is None else places[1]
+    gates: Any = s.kept(4, places[2]) if residuals else None
+    cells: Any = s.kept(1, places[3]) if residuals else None
+    vectors = lstm_vectors(s.rows, s.size, s.wide)
+    pieces = [weight_hh.T, s.bias(bias_ih, bias_hh), weight_ih.T]
+    weight = s.weight("forward", pieces, vectors.scale[0])
+
+    def work(rows: slice, _: int) -> None:
+        before, spare = s.scratch("cell", rows), s.scratch("0", rows)
+        own = vectors.part(len(spare))
+        z, after = s.scratch("gates", rows, 4), before
+        np.copyto(before, cell[rows], casting="unsafe")
+        for t, operand, state, _own in s.forth(rows, outputs):
+            if residuals:
+                z, after = gates[t, rows], cells[t, rows]
+            weight.product(operand, z)
+            lstm_step(z, before, after, state, own, spare)
+            before = after
+        np.copyto(last[rows], before, casting="unsafe")
+
+    s.run(work)
+    found = (outputs, last, gates, cells) if residuals else (outputs, last)
+    return tuple(r if r is p else given(r, p) for r, p in zip(found, places, strict=True))
 
 
 @table(ops.lstm_sequence.vjp)
@@ -165,23 +88,34 @@ def _(
     wrt: tuple[str, ...],
     into: Any = None,
 ) -> tuple[Array, ...]:
-    s = _Sequence(x, hidden, weight_hh, reverse)
-    s.restore(outputs)
-    size, batch, turned = s.hidden_size, s.batch, s.weight.T
-    gates, cells = gates.transpose(0, 2, 1), cells.transpose(0, 2, 1)
-    found = np.empty((4 * size, s.steps, batch), s.wide)
-    z = np.empty((4 * size, batch), s.wide)
-    ct_cell = widened(ct_cell_out).T.copy()
-    ct_state = np.zeros((size, batch), s.wide)
-    first = widened(cell).T
-    last = 0 if not reverse else s.steps - 1
-    for t, _, _ in s.order(back=True):
-        ct_state += ct_outputs[t].T
-        before = first if t == last else cells[t + 1 if reverse else t - 1]
-        lstm_back(gates[t], before, cells[t], ct_state, ct_cell, z)
-        found[:, t] = z
-        matmul(turned, z, ct_state)
-    return s.pulled(found, found, weight_ih, {"hidden": ct_state, "cell": ct_cell}, wrt, into)
+    s = Recurrence(x, hidden, 4, reverse)
+    back = Backward(s, outputs, weight_ih, weight_hh, wrt, into)
+    first = widened(cell)
+    vectors = lstm_vectors(s.rows, s.size, s.wide)
+    states = {name: np.empty(hidden.shape, s.wide) for name in ("hidden", "cell")}
+
+    def work(rows: slice, thread: int) -> None:
+        ct_state, ct_cell, spare = (s.scratch(name, rows) for name in ("ct_state", "ct_cell", "0"))
+        ct_state[...] = 0
+        np.copyto(ct_cell, ct_cell_out[rows], casting="unsafe")
+        own = vectors.part(len(spare))
+        through: dict[int, Array] = {}
+
+        def slopes(span: slice, out: Array) -> None:
+            memory = scratch("sequence.through", (*out.shape[:2], s.size), s.wide)
+            lstm_slopes(
+                gates[span, rows], s.before(span, rows, cells, first), cells[span, rows], out, memory, own
+            )
+            through.update(zip(range(span.start, span.stop), memory, strict=True))
+
+        for t, cts in back.steps(rows, thread, slopes):
+            ct_state += ct_outputs[t, rows]
+            lstm_back(gates[t, rows], ct_state, ct_cell, cts, through[t], spare)
+            back.pull(cts, ct_state)
+        states["hidden"][rows], states["cell"][rows] = ct_state, ct_cell
+
+    s.run(work)
+    return back.results(states)
 
 
 @table(ops.gru_sequence)
@@ -198,21 +132,36 @@ def _(
     residuals: bool,
     into: Any = None,
 ) -> Any:
-    s = _Sequence(x, hidden, weight_hh, reverse)
-    inputs = s.inputs(weight_ih, bias_ih)
-    size, batch = s.hidden_size, s.batch
-    bias = None if bias_hh is None else widened(bias_hh)[:, None]
-    gates = np.empty((s.steps if residuals else 1, 4 * size, batch), s.wide)
-    others, own = np.empty((3 * size, batch), s.wide), np.empty((3 * size, batch), s.wide)
-    for t, old, new in s.order():
-        matmul(s.weight, s.states[:, old], others)
-        if bias is not None:
-            others += bias
-        np.copyto(own, inputs[:, t])
-        gru_step(own, others, gates[t if residuals else 0], s.states[:, old], s.states[:, new])
-    if not residuals:
-        return given(s.outputs(), into)
-    return _written((s.outputs(), gates.transpose(0, 2, 1)), into)
+    s = Recurrence(x, hidden, 3, reverse)
+    places = slots(into, 2 if residuals else 1)
+    outputs = s.like_x(s.size, x.dtype, places[0])
+    gates: Any = s.kept(4, places[1]) if residuals else None
+    n = s.size
+    halves = np.ones(3 * n, s.wide)
+    halves[: 2 * n] = 0.5
+    weight = s.weight("forward", [weight_hh.T, s.bias(bias_hh)], halves)
+    input_weight = s.weight("inputs", [s.bias(bias_ih), weight_ih.T], halves)
+
+    def work(rows: slice, _: int) -> None:
+        spare = s.scratch("0", rows)
+        z = s.scratch("gates", rows, 4)
+
+        def inputs(operands: Array) -> Array:
+            flat = operands.reshape(-1, s.depth)[:, n:]
+            found = scratch("sequence.inputs", (len(flat), 3 * n), s.wide)
+            input_weight.product(flat, found)
+            return found.reshape(*operands.shape[:2], 3 * n)
+
+        for t, operand, state, own in s.forth(rows, outputs, inputs):
+            if residuals:
+                z = gates[t, rows]
+            weight.product(operand[:, : n + 1], z[:, : 3 * n])
+            gru_step(z, own, operand[:, :n], state, spare)
+
+    s.run(work)
+    found = (outputs, gates) if residuals else (outputs,)
+    results = tuple(r if r is p else given(r, p) for r, p in zip(found, places, strict=True))
+    return results if residuals else results[0]
 
 
 @table(ops.gru_sequence.vjp)
@@ -230,19 +179,27 @@ def _(
     wrt: tuple[str, ...],
     into: Any = None,
 ) -> tuple[Array, ...]:
-    s = _Sequence(x, hidden, weight_hh, reverse)
-    s.restore(out)
-    size, batch, turned = s.hidden_size, s.batch, s.weight.T
-    gates = gates.transpose(0, 2, 1)
-    found = [np.empty((3 * size, s.steps, batch), s.wide) for _ in range(2)]
-    own, others = np.empty((3 * size, batch), s.wide), np.empty((3 * size, batch), s.wide)
-    ct_state, spare = np.zeros((size, batch), s.wide), np.empty((size, batch), s.wide)
-    for t, old, _ in s.order(back=True):
-        ct_state += ct[t].T
-        gru_back(gates[t], s.states[:, old], ct_state, own, others)
-        found[0][:, t], found[1][:, t] = own, others
-        ct_state += matmul(turned, others, spare)
-    return s.pulled(*found, weight_ih, {"hidden": ct_state}, wrt, into)
+    s = Recurrence(x, hidden, 3, reverse)
+    back = Backward(s, out, weight_ih, weight_hh, wrt, into, gru=True)
+    states = {"hidden": np.empty(hidden.shape, s.wide)}
+
+    def work(rows: slice, thread: int) -> None:
+        ct_state, product = s.scratch("ct_state", rows), s.scratch("0", rows)
+        ct_state[...] = 0
+
+        def slopes(span: slice, found: Array) -> None:
+            spare = scratch("sequence.spare", (*found.shape[:2], 2 * s.size), s.wide)
+            gru_slopes(gates[span, rows], s.before(span, rows, out, hidden), found, spare)
+
+        for t, cts in back.steps(rows, thread, slopes):
+            ct_state += ct[t, rows]
+            gru_back(gates[t, rows], ct_state, cts)
+            back.pull(cts, product)
+            ct_state += product
+        states["hidden"][rows] = ct_state
+
+    s.run(work)
+    return back.results(states)
 
 
 @table(ops.rnn_sequence)
@@ -259,17 +216,22 @@ def _(
     reverse: bool,
     into: Array | None = None,
 ) -> Array:
-    s = _Sequence(x, hidden, weight_hh, reverse)
-    inputs = s.inputs(weight_ih, bias_ih, bias_hh)
-    z = np.empty((s.hidden_size, s.batch), s.wide)
-    for t, old, new in s.order():
-        matmul(s.weight, s.states[:, old], z)
-        z += inputs[:, t]
-        if nonlinearity == "tanh":
-            np.tanh(z, out=s.states[:, new])
-        else:
-            np.maximum(z, z.dtype.type(0), out=s.states[:, new])
-    return given(s.outputs(), into)
+    s = Recurrence(x, hidden, 1, reverse)
+    outputs = s.like_x(s.size, x.dtype, into)
+    weight = s.weight("forward", [weight_hh.T, s.bias(bias_ih, bias_hh), weight_ih.T])
+
+    def work(rows: slice, _: int) -> None:
+        z, zero = s.scratch("gates", rows), s.scratch("0", rows)
+        zero[...] = 0
+        for _t, operand, state, _own in s.forth(rows, outputs):
+            weight.product(operand, z)
+            if nonlinearity == "tanh":
+                np.tanh(z, out=state)
+            else:
+                np.maximum(z, zero, out=state)
+
+    s.run(work)
+    return outputs if outputs is into else given(outputs, into)
 
 
 @table(ops.rnn_sequence.vjp)
@@ -287,21 +249,28 @@ def _(
     wrt: tuple[str, ...],
     into: Any = None,
 ) -> tuple[Array, ...]:
-    s = _Sequence(x, hidden, weight_hh, reverse)
-    s.restore(out)
-    turned = s.weight.T
-    found = np.empty((s.hidden_size, s.steps, s.batch), s.wide)
-    z = np.empty((s.hidden_size, s.batch), s.wide)
-    ct_state = np.zeros((s.hidden_size, s.batch), s.wide)
-    for t, _, new in s.order(back=True):
-        state = s.states[:, new]
-        ct_state += ct[t].T
-        if nonlinearity == "tanh":
-            np.multiply(state, state, out=z)
-            np.subtract(z.dtype.type(1), z, out=z)
-            z *= ct_state
-        else:
-            np.multiply(ct_state, state > 0, out=z)
-        found[:, t] = z
-        matmul(turned, z, ct_state)
-    return s.pulled(found, found, weight_ih, {"hidden": ct_state}, wrt, into)
+    s = Recurrence(x, hidden, 1, reverse)
+    back = Backward(s, out, weight_ih, weight_hh, wrt, into)
+    states = {"hidden": np.empty(hidden.shape, s.wide)}
+
+    def work(rows: slice, thread: int) -> None:
+        ct_state = s.scratch("ct_state", rows)
+        ct_state[...] = 0
+
+        def slopes(span: slice, found: Array) -> None:
+            states = widened(out[span, rows])
+            np.multiply(states, states, out=found)
+            np.subtract(s.wide.type(1), found, out=found)
+
+        squashed = nonlinearity == "tanh"
+        for t, cts in back.steps(rows, thread, slopes if squashed else None):
+            ct_state += ct[t, rows]
+            if squashed:
+                cts *= ct_state
+            else:
+                keep(ct_state, widened(out[t, rows]) > 0, cts)
+            back.pull(cts, ct_state)
+        states["hidden"][rows] = ct_state
+
+    s.run(work)
+    return back.results(states)
