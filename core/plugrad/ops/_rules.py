@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from plugrad import dtypes
+from plugrad.dispatch.factors import Factor
 from plugrad.dispatch.sample import ErrorSample
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
@@ -71,6 +72,12 @@ def axes_of(name: str) -> Callable[[Any, Any], tuple[int, ...]]:
         return axes
 
     return normalize
+
+
+def kept(call: Any, _: Sequence[Spec]) -> Iterable[Factor]:
+    """The factors of a reduction of ``x``: the axes that it is not over."""
+    axes = [a for a in range(call.x.ndim) if call.keepdims or a not in call.axis]
+    yield from (Factor({"x": a}, (i,)) for i, a in enumerate(axes) if a not in call.axis)
 
 
 AXES = {"axis": axes_of("x")}

@@ -11,7 +11,7 @@ from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import DType
 from plugrad.errors import DTypeError, ShapeError
-from plugrad.ops._rules import AXES, REFUSED_AXES, accumulated, reduced, reduced_shape, shape_value
+from plugrad.ops._rules import AXES, REFUSED_AXES, accumulated, kept, reduced, reduced_shape, shape_value
 from plugrad.spec import Shape, Spec, broadcast_shapes
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ def _(ct: Tensor, x: Spec) -> Tensor:
     return sum_to(ct, x.shape)
 
 
-def _added(call: Any, _: Any) -> Iterable[Factor]:
-    kept = [a for a in range(call.x.ndim) if call.keepdims or a not in call.axis]
-    yield from (Factor({"x": a}, (i,)) for i, a in enumerate(kept) if a not in call.axis)
+def _added(call: Any, results: Sequence[Spec]) -> Iterable[Factor]:
+    yield from kept(call, results)
     yield from (Factor({"x": a}, (SUM,)) for a in call.axis)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plugrad.dispatch.data import TensorData
+from plugrad.dispatch.factors import aligned
 from plugrad.dispatch.op import Kind, Scalar, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors, uniform
 from plugrad.dtypes import DType, as_dtype, promote, promote_scalar
@@ -40,6 +41,7 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     infer=_cast,
     attributes={"dtype": dtype_value},
     primitive=True,
+    factors=aligned("x"),
     samples=_samples,
     errors=errors(
         ErrorSample(DTypeError, np.zeros(3), dtype="float12"),

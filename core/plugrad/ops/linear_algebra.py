@@ -5,11 +5,12 @@ The primitive is `matrix_product`; `matrix_transpose` stands with the ops that m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from plugrad.dispatch.factors import Factor
 from plugrad.dispatch.op import Autocast, Kind, op
 from plugrad.dispatch.sample import ErrorSample, Sample, errors
 from plugrad.dtypes import NUMERIC
@@ -59,6 +60,22 @@ def _product_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _factors(call: Any, results: Sequence[Spec]) -> Iterable[Factor]:
+    """The leading axes that both have, rows, columns."""
+    first: Spec = call.x1
+    second: Spec = call.x2
+    ndim = results[0].ndim
+    for axis, length in enumerate(results[0].shape[:-2]):
+        axes = {}
+        for name, spec in (("x1", first), ("x2", second)):
+            own = axis - ndim + spec.ndim
+            if own >= 0 and spec.shape[own] == length:
+                axes[name] = own
+        yield Factor(axes, (axis,))
+    yield Factor({"x1": first.ndim - 2}, (ndim - 2,))
+    yield Factor({"x2": second.ndim - 1}, (ndim - 1,))
+
+
 @op(
     kind=Kind.CONTRACTION,
     infer=_product,
@@ -66,6 +83,7 @@ def _product_samples(rng: np.random.Generator) -> list[Sample]:
     promote=("x1", "x2"),
     autocast=Autocast.LOW,
     primitive=True,
+    factors=_factors,
     samples=_product_samples,
     errors=errors(
         ErrorSample(ShapeError, np.zeros((2, 3)), np.zeros((2, 3))),

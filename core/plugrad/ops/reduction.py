@@ -17,6 +17,7 @@ from plugrad.ops._rules import (
     AXES,
     REFUSED_AXES,
     accumulated,
+    kept,
     nonempty,
     reduced,
     reduced_shape,
@@ -62,6 +63,7 @@ def _kept(ct: Tensor, x: Spec, axis: tuple[int, ...]) -> Tensor:
     dtypes=NUMERIC,
     attributes=AXES,
     primitive=True,
+    factors=kept,
     samples=_extremum_samples,
     errors=errors(*REFUSED_AXES, ErrorSample(ShapeError, np.zeros((0, 3)), axis=0)),
 )
@@ -85,6 +87,7 @@ def max(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     infer=nonempty,
     dtypes=NUMERIC,
     attributes=AXES,
+    factors=kept,
     samples=_extremum_samples,
     errors=errors(*REFUSED_AXES, ErrorSample(ShapeError, np.zeros((0, 3)), axis=0)),
 )
@@ -151,6 +154,7 @@ def _prod_samples(rng: np.random.Generator) -> list[Sample]:
     attributes={**AXES, "dtype": accumulated},
     autocast=Autocast.FULL,
     primitive=True,
+    factors=kept,
     samples=_prod_samples,
     errors=errors(*REFUSED_AXES, ErrorSample(DTypeError, np.zeros((2, 3)), dtype="int32")),
 )
@@ -198,6 +202,7 @@ def _(ct: Tensor, x: Tensor, *, axis: tuple[int, ...]) -> Tensor:
     dtypes=FLOATING,
     attributes=AXES,
     autocast=Autocast.FULL,
+    factors=kept,
     samples=_samples,
     errors=errors(*REFUSED_AXES),
 )
@@ -263,6 +268,7 @@ def _squares(x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor
     dtypes=FLOATING,
     attributes=_SPREAD,
     autocast=Autocast.FULL,
+    factors=kept,
     samples=_spread_samples,
     errors=errors(*REFUSED_AXES, ErrorSample(ArgumentError, np.zeros((2, 3)), correction=math.inf)),
 )
@@ -292,6 +298,7 @@ def var(x: Tensor, /, *, axis: Axis = None, correction: int | float = 0.0, keepd
     dtypes=FLOATING,
     attributes=_SPREAD,
     autocast=Autocast.FULL,
+    factors=kept,
     samples=_spread_samples,
     errors=errors(*REFUSED_AXES, ErrorSample(ArgumentError, np.zeros((2, 3)), correction=math.inf)),
 )

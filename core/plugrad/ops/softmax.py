@@ -7,8 +7,10 @@ plus infinity, softmax and log_softmax are NaN: the line has no distribution.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
+from plugrad.dispatch.factors import aligned
 from plugrad.dispatch.op import Autocast, Kind, Scalar, op
 from plugrad.dispatch.sample import Sample, errors, samples, uniform
 from plugrad.dtypes import FLOATING
@@ -18,6 +20,7 @@ from plugrad.ops._rules import (
     REFUSED_AXIS,
     axis_of,
     broadcast,
+    kept,
     like,
     reduced,
     reduced_shape,
@@ -49,11 +52,22 @@ def _line_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _others(call: Any) -> Iterable[int]:
+    """All axes but that of the op."""
+    ndim = (call.x if hasattr(call, "x") else call.out).ndim
+    return (a for a in range(ndim) if a != call.axis)
+
+
+_lines: Final = aligned("x", within=_others)
+_lines_of_rule: Final = aligned("out", "ct", within=_others)
+
+
 @op(
     infer=like("x"),
     dtypes=FLOATING,
     attributes={"axis": axis_of("x")},
     autocast=Autocast.FULL,
+    factors=_lines,
     samples=_line_samples,
     errors=errors(*REFUSED_AXIS),
 )
@@ -76,7 +90,7 @@ def softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
     return e / sum(e, axis=axis, keepdims=True)
 
 
-@softmax.defvjp("x")
+@softmax.defvjp("x", factors=_lines_of_rule)
 def _(ct: Tensor, out: Tensor, *, axis: int) -> Tensor:
     return out * (ct - sum(ct * out, axis=axis, keepdims=True))
 
@@ -86,6 +100,7 @@ def _(ct: Tensor, out: Tensor, *, axis: int) -> Tensor:
     dtypes=FLOATING,
     attributes={"axis": axis_of("x")},
     autocast=Autocast.FULL,
+    factors=_lines,
     samples=_line_samples,
     errors=errors(*REFUSED_AXIS),
 )
@@ -108,7 +123,7 @@ def log_softmax(x: Tensor, /, *, axis: int = -1) -> Tensor:
     return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
 
 
-@log_softmax.defvjp("x")
+@log_softmax.defvjp("x", factors=_lines_of_rule)
 def _(ct: Tensor, out: Tensor, *, axis: int) -> Tensor:
     return ct - exp(out) * sum(ct, axis=axis, keepdims=True)
 
@@ -132,6 +147,7 @@ def _sum_samples(rng: np.random.Generator) -> list[Sample]:
     dtypes=FLOATING,
     attributes=AXES,
     autocast=Autocast.FULL,
+    factors=kept,
     samples=_sum_samples,
     errors=errors(*REFUSED_AXES),
 )
