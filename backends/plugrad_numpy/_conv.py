@@ -10,18 +10,20 @@ are few channels and runs along the last spatial axis are longer. The adjoint in
 routine: for a stride s it falls into prod(s) correlations of stride 1 ("phases"), each of the cotangent with
 those kernel positions that reach one residue class of the input, so that nothing is multiplied by the zeros
 of a dilated cotangent and nothing is scattered. float16 and bfloat16 are computed in float32 and rounded once.
+
+In float32, 3 by 3 kernels at stride 1 over enough channels take fewer multiplications: see `_winograd`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import gcd, prod
 from typing import Any
 
 import numpy as np
 
-from plugrad_numpy import _depthwise, _parallel
+from plugrad_numpy import _depthwise, _parallel, _winograd
 from plugrad_numpy._blas import can_limit, matmul, single_threaded
 from plugrad_numpy._chunks import compute_dtype
 from plugrad_numpy._parallel import scratch
@@ -36,8 +38,8 @@ Pairs = tuple[tuple[int, int], ...]
 _LEAST = 512
 """Output positions that a block has at least, so that packing the weight in each product stays cheap."""
 
-_WORTH = 6 << 20
-"""Multiply-adds that are worth a thread."""
+_WORTH = 2 << 20
+"""Multiply-adds that are worth a thread: about what is done while one wakes up."""
 
 
 def conv(
@@ -71,7 +73,12 @@ def conv(
         for n, (a, b), d, k, s in zip(x.shape[2:], padding, dilation, weight.shape[2:], stride, strict=True)
     )
     y, y_last = _result(into, x.shape[0], weight.shape[0], space, x.dtype)
-    _correlate(channels_last(x), weight, bias, y_last, stride, padding, dilation, groups)
+    x_last = channels_last(x)
+    rest = [slice(0, len(x))]  # images that are left
+    if _winograd.takes(x_last, weight.shape[0], weight.shape[2:], stride, padding, dilation, groups):
+        rest = _by_tiles(x_last, _winograd.transformed(weight), bias, y_last, padding)
+    for images in rest:
+        _correlate(x_last[images], weight, bias, y_last[images], stride, padding, dilation, groups)
     return y
 
 
@@ -103,11 +110,34 @@ def conv_dx(
     batch, channels, *size = x_shape
     dx, dx_last = _result(into, batch, channels, tuple(size), ct.dtype)
     ct_last = channels_last(ct)
+    kernel = weight.shape[2:]
+    turned_padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel, padding, strict=True))
+    rest = [slice(0, batch)]
+    if _winograd.takes(ct_last, channels, kernel, stride, turned_padding, dilation, groups):
+        u = _winograd.transformed(weight, turned=True)
+        rest = _by_tiles(ct_last, u, bias, dx_last, turned_padding)
+    for images in rest:
+        _adjoint(ct_last[images], weight, bias, dx_last[images], stride, padding, dilation, groups)
+    return dx
+
+
+def _adjoint(
+    ct: Array,
+    weight: Array,
+    bias: Array | None,
+    dx: Array,
+    stride: Ints,
+    padding: Pairs,
+    dilation: Ints,
+    groups: int,
+) -> None:
+    """Write the adjoint in the data of ``ct`` (N, *So, O), plus ``bias``, to ``dx`` (N, *S, C), phase by phase."""
+    size, channels = dx.shape[1:-1], dx.shape[-1]
     outs, inner, *kernel = weight.shape
     turned = weight.reshape(groups, outs // groups, inner, *kernel).swapaxes(1, 2)
     befores = [before for before, _ in padding]
-    for phase in product(*map(_phases, size, ct.shape[2:], kernel, stride, befores, dilation)):
-        part = dx_last[:, *(axis.target for axis in phase)]
+    for phase in product(*map(_phases, size, ct.shape[1:-1], kernel, stride, befores, dilation)):
+        part = dx[:, *(axis.target for axis in phase)]
         if part.size == 0:
             continue
         if any(axis.taps is None for axis in phase):
@@ -115,7 +145,7 @@ def conv_dx(
             continue
         taps = turned[..., *(axis.taps for axis in phase)]
         _correlate(
-            ct_last[:, *(axis.source for axis in phase)],
+            ct[:, *(axis.source for axis in phase)],
             taps.reshape(channels, outs // groups, *taps.shape[3:]),
             bias,
             part,
@@ -124,7 +154,6 @@ def conv_dx(
             tuple(axis.dilation for axis in phase),
             groups,
         )
-    return dx
 
 
 def conv_dw(
@@ -159,6 +188,10 @@ def conv_dw(
     if groups > 1 and inner == 1:
         _depthwise.weight_gradient(x_last, ct_last, dw, stride, padding, dilation, dtype)
         return dw
+    if _winograd.takes(x_last, outs, tuple(kernel), stride, padding, dilation, groups):
+        _by_tiles_dw(x_last, ct_last, dw, padding)
+        if np.isfinite(np.dot(dw.reshape(-1), dw.reshape(-1))):
+            return dw
     patches = Patches(x_last, tuple(kernel), ct.shape[2:], stride, padding, dilation, groups, dtype)
     totals: dict[int, Array] = {}
 
@@ -181,6 +214,31 @@ def conv_dw(
     return dw
 
 
+def _by_tiles(x: Array, u: Array, bias: Array | None, y: Array, padding: Pairs) -> list[slice]:
+    """`_winograd.correlate` over all images, spread over threads."""
+    rest: list[slice] = []
+
+    def work(batch: slice) -> None:
+        rest.extend(_winograd.correlate(x, u, bias, y, padding, batch))
+
+    _spread(work, len(x), y.size * u.shape[1] * 4)
+    return rest
+
+
+def _by_tiles_dw(x: Array, ct: Array, dw: Array, padding: Pairs) -> None:
+    """Write to ``dw`` the gradient of the kernels by `_winograd`, spread over threads."""
+    parts = _pieces(len(x), ct.size * x.shape[-1] * 4)
+    totals = scratch("totals", (len(parts), 16, ct.shape[-1], x.shape[-1]), x.dtype)
+
+    def work(index: int) -> None:
+        _winograd.add_products(x, ct, padding, parts[index], totals[index])
+
+    _run(work, range(len(parts)))
+    for other in totals[1:]:
+        totals[0] += other
+    _winograd.kernel_gradient(totals[0], dw)
+
+
 def _spread(work: Callable[[slice], None], batch: int, products: int) -> None:
     """Call ``work`` on ranges that make up ``batch`` images, one a thread where the work is worth it.
 
@@ -188,9 +246,19 @@ def _spread(work: Callable[[slice], None], batch: int, products: int) -> None:
     half of the patches from another core's cache, which takes as long as making them (measured: 1.4 to 2.5
     times slower in all).
     """
-    parts = [slice(0, batch)]
-    if can_limit():
-        parts = _parallel.pieces(batch, -(-_WORTH * batch // max(1, products)))
+    _run(work, _pieces(batch, products))
+
+
+def _pieces(batch: int, products: int) -> list[slice]:
+    """Ranges that make up ``batch`` images, one a thread where so many multiply-adds are worth it."""
+    if not can_limit():
+        return [slice(0, batch)]
+    parts = _parallel.pieces(batch, -(-_WORTH * batch // max(1, products)))
+    return [part for part in parts if part.start < part.stop] or parts[:1]
+
+
+def _run(work: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """Call ``work`` on each part, side by side."""
     if len(parts) == 1:
         work(parts[0])
         return
