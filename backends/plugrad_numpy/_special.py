@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from plugrad_numpy._chunks import along, elementwise
+from plugrad_numpy._exponential import UNIT, power
+from plugrad_numpy._parallel import scratch
 
 __all__ = [
     "erf",
@@ -146,14 +148,19 @@ def logsumexp_vjp(
 # Each of the following takes chunks of one dtype, float32 or float64, and writes `out` with its last operation.
 
 
-def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
-    """The polynomial in ``x``, highest power first, in new memory."""
-    y: Array = np.multiply(x, x.dtype.type(coefficients[0]))
+def _spare(slot: int, x: Array) -> Array:
+    """Memory like a chunk, the calling thread's."""
+    return scratch(f"special.{slot}", x.shape, x.dtype)
+
+
+def _horner(coefficients: tuple[float, ...], x: Array, out: Array) -> Array:
+    """The polynomial in ``x``, highest power first."""
+    np.multiply(x, x.dtype.type(coefficients[0]), out=out)
     for c in coefficients[1:-1]:
-        y += x.dtype.type(c)
-        y *= x
-    y += x.dtype.type(coefficients[-1])
-    return y
+        out += x.dtype.type(c)
+        out *= x
+    out += x.dtype.type(coefficients[-1])
+    return out
 
 
 def _erf(x: Array, out: Array) -> None:
@@ -164,44 +171,39 @@ def _erf(x: Array, out: Array) -> None:
 
 
 def _erf_argument(x: Array) -> Array:
-    """atanh(erf(x)) in float32, or where that is beyond 4 something whose tanh is 1 as well."""
-    t = np.minimum(np.maximum(x, np.float32(-4)), np.float32(4))
+    """atanh(erf(x)) in float32, or where that is beyond 4 something whose tanh is 1 as well; in spare memory."""
+    t = np.clip(x, np.float32(-4), np.float32(4), out=_spare(0, x))
     t *= t
-    u = _horner(_P32, t)
+    u = _horner(_P32, t, _spare(1, x))
     u *= t
-    u /= _horner(_Q32, t)
+    u /= _horner(_Q32, t, _spare(2, x))
     u += np.float32(_C32)
     u *= x
     return u
 
 
 def _erf64(x: Array, out: Array) -> None:
-    size = np.abs(x)
+    size = np.abs(x, out=_spare(0, x))
     far = np.flatnonzero(size > 1)
-    t = np.minimum(size, 1.0)
+    t = np.minimum(size, 1.0, out=_spare(1, x))
     t *= t
-    y = _horner(_SMALL, t)
+    y = _horner(_SMALL, t, _spare(2, x))
     y *= x
     if far.size:
         z = x[far]
         size = np.minimum(size[far], 6.0)
-        tail = _horner(_LARGE, (size - 2.5) / (size + 2.5))
+        ratio = (size - 2.5) / (size + 2.5)
+        tail = _horner(_LARGE, ratio, np.empty_like(ratio))
         size *= size
         tail *= np.exp(np.negative(size, out=size), out=size)
         y[far] = np.copysign(np.subtract(1.0, tail, out=tail), z)
     np.copyto(out, y)
 
 
-def _erf_new(x: Array) -> Array:
-    """The error function, in new memory."""
-    y = np.empty_like(x)
-    _erf(x, y)
-    return y
-
-
 def _distribution(x: Array) -> Array:
-    """The normal distribution function, in new memory."""
-    y = _erf_new(x * x.dtype.type(_ROOT_HALF))
+    """The normal distribution function, in spare memory."""
+    y = np.multiply(x, x.dtype.type(_ROOT_HALF), out=_spare(3, x))
+    _erf(y, y)
     y *= x.dtype.type(0.5)
     y += x.dtype.type(0.5)
     return y
@@ -212,47 +214,54 @@ def _gelu_exact(x: Array, out: Array) -> None:
 
 
 def _gelu_exact_vjp(ct: Array, x: Array, out: Array) -> None:
-    t = x * x
-    t *= x.dtype.type(-0.5)
-    np.exp(t, out=t)
+    share = _distribution(x)
+    t = np.multiply(x, x, out=_spare(0, x))
+    t *= x.dtype.type(-0.5 * UNIT)
+    power(t, out=t)
     t *= x.dtype.type(_NORMAL)
     t *= x
-    t += _distribution(x)
+    t += share
     np.multiply(ct, t, out=out)
 
 
-def _exp_minus_2u(x: Array, square: Array) -> Array:
-    """exp(-2 u), where u is what `gelu_tanh` takes the tanh of, in new memory.
-
-    (1 + tanh u) / 2 = 1 / (1 + exp(-2 u)) keeps its digits where it is small.
-    """
-    t: Array = square * x.dtype.type(-2 * _ROOT_2_OVER_PI * _CUBE)
-    t -= x.dtype.type(2 * _ROOT_2_OVER_PI)
-    t *= x
-    np.exp(t, out=t)
-    return t
+# With 2 u the argument of the logistic function, x (a + b x^2), where (1 + tanh u) / 2 = 1 / (1 + exp(-2 u)) keeps its
+# digits where it is small:
+_A = 2 * _ROOT_2_OVER_PI
+_B = 2 * _ROOT_2_OVER_PI * _CUBE
 
 
 def _gelu_tanh(x: Array, out: Array) -> None:
-    t = _exp_minus_2u(x, x * x)
+    t = np.multiply(x, x, out=_spare(0, x))
+    t *= x.dtype.type(-UNIT * _B)
+    t -= x.dtype.type(UNIT * _A)
+    t *= x
+    power(t, out=t)
     t += x.dtype.type(1)
     np.divide(x, t, out=out)
 
 
 def _gelu_tanh_vjp(ct: Array, x: Array, out: Array) -> None:
-    # With h = (1 + tanh u) / 2: the derivative is h + 2 x u' h (1 - h), and 1 - h = exp(-2 u) h.
-    square = x * x
-    e = np.minimum(_exp_minus_2u(x, square), np.finfo(x.dtype).max)
-    h = np.reciprocal(e + x.dtype.type(1))
-    slope = square
-    slope *= x.dtype.type(6 * _ROOT_2_OVER_PI * _CUBE)
-    slope += x.dtype.type(2 * _ROOT_2_OVER_PI)
-    slope *= x
-    slope *= h
-    e *= h
-    slope *= e
-    h += slope
-    np.multiply(ct, h, out=out)
+    # With e = exp(-2 u) and w = 2 x u' = x (a + 3 b x^2): the derivative is (1 + e + e w) / (1 + e)^2. Up to the limit
+    # nothing but the denominator overflows, where it makes 0 of what is below the precision by far; beyond, the
+    # derivative is 0 or 1 as it is at the limit.
+    limit = x.dtype.type(9 if x.dtype.itemsize == 4 else 20)
+    s = np.multiply(x, x, out=_spare(0, x))
+    if not np.maximum.reduce(s, initial=0) <= limit * limit:
+        x = np.clip(x, -limit, limit, out=_spare(1, x))
+        np.multiply(x, x, out=s)
+    s *= x.dtype.type(-UNIT * _B)
+    s -= x.dtype.type(UNIT * _A)
+    e = np.multiply(s, x, out=_spare(2, x))
+    power(e, out=e)
+    s *= x.dtype.type(-3 / UNIT)
+    s -= x.dtype.type(2 * _A)
+    s *= x
+    s *= e
+    e += x.dtype.type(1)
+    s += e
+    np.square(e, out=e)
+    s /= e
+    np.multiply(ct, s, out=out)
 
 
 # Each of the following takes chunks (a, n, b), and the lines run along axis 1.

@@ -8,7 +8,7 @@ import numpy as np
 
 from plugrad import ops
 from plugrad_numpy import _special
-from plugrad_numpy.kernels._fused import fused
+from plugrad_numpy.kernels._fused import fused, large
 from plugrad_numpy.kernels._masks import blend, keep
 from plugrad_numpy.kernels._table import table
 
@@ -122,18 +122,24 @@ def _(ct: Array, x: Array, into: Array | None, *, beta: float, threshold: float)
     return np.multiply(ct, slope, slope)
 
 
-@table(ops.erf, inplace=("x",))
-def _(x: Array, *, into: Array | None = None) -> Array:
+def _erf(x: Array, *, into: Array | None = None) -> Array:
     return _special.erf(np.asarray(x), into)
 
 
-@table(ops.gelu, inplace=("x",))
-def _(x: Array, *, approximate: str, into: Array | None = None) -> Array:
+def _gelu(x: Array, *, approximate: str, into: Array | None = None) -> Array:
     function = _special.gelu_exact if approximate == "none" else _special.gelu_tanh
     return function(np.asarray(x), into=into)
 
 
-@table(ops.gelu.vjp, inplace=("ct", "x"))
-def _(ct: Array, x: Array, *, approximate: str, into: Array | None = None) -> Array:
+def _gelu_vjp(ct: Array, x: Array, *, approximate: str, into: Array | None = None) -> Array:
     function = _special.gelu_exact_vjp if approximate == "none" else _special.gelu_tanh_vjp
     return function(np.asarray(ct), np.asarray(x), into=into)
+
+
+for _op, _kernel, _names in (
+    (ops.erf, _erf, ("x",)),
+    (ops.gelu, _gelu, ("x",)),
+    (ops.gelu.vjp, _gelu_vjp, ("ct", "x")),
+):
+    table(_op, when=large, inplace=_names, spreads=True)(_kernel)
+    table(_op, inplace=_names)(_kernel)
