@@ -206,6 +206,9 @@ def _target(
 _FEW: Final = 32768
 """Scores that are worth no blocks: what finds these costs more than the arithmetic."""
 
+_LOW: Final = -40.0
+"""The logarithm of a sum of exponentials down to which those that count are no subnormal numbers."""
+
 
 def _few_labels(specs: Any, attributes: Any) -> bool:
     """Whether the call is the plain one: rows of few scores, a label each, all of one weight."""
@@ -223,8 +226,8 @@ def _few_labels(specs: Any, attributes: Any) -> bool:
 
 
 @functools.cache
-def _numbers(n: int) -> Array:
-    return np.arange(n)
+def _numbers(n: int, step: int = 1) -> Array:
+    return np.arange(0, n * step, step)
 
 
 def _are_classes(target: Array, classes: int) -> bool:
@@ -246,15 +249,16 @@ def _(
     into: Any = None,
 ) -> Any:
     rows, classes = input.shape
+    where = slots(into, 2)
     total = np.nan
     if _are_classes(target, classes):
-        top = np.maximum.reduce(input, axis=1, keepdims=True)
-        shifted = np.subtract(input, top)
-        normalizer = np.log(np.add.reduce(np.exp(shifted, shifted), axis=1))
-        np.add(normalizer, top[:, 0], normalizer)
-        total = np.add.reduce(np.subtract(normalizer, input[_numbers(rows), target]), dtype=np.float64)
+        normalizer = np.exp(input).dot(ones(classes, input.dtype))
+        np.log(normalizer, normalizer)
+        # Sums of exponentials that have neither overflowed nor come near to underflow need no maximum subtracted.
+        if np.minimum.reduce(normalizer) > _LOW:
+            total = np.add.reduce(np.subtract(normalizer, input[_numbers(rows), target]), dtype=np.float64)
     if not math.isfinite(total):
-        # Infinities, NaN, or labels that are none: all of that is looked at there.
+        # Large scores, infinities, NaN, or labels that are none: all of that is looked at there.
         return _any_loss(
             input,
             target,
@@ -265,8 +269,8 @@ def _(
             residuals=residuals,
             into=into,
         )
-    where = slots(into, 2)
-    out = given(np.asarray(total / rows if reduction == "mean" else total, input.dtype), where[0])
+    out = np.empty((), input.dtype) if where[0] is None else where[0]
+    out.fill(total / rows if reduction == "mean" else total)
     return (out, given(normalizer, where[1])) if residuals else out
 
 
@@ -343,11 +347,15 @@ def _(
             label_smoothing=label_smoothing,
             into=into,
         )
-    each = input.dtype.type(ct / rows if reduction == "mean" else ct)
+    each = input.dtype.type(float(ct) / rows if reduction == "mean" else ct)
     shares = np.subtract(input, normalizer[:, None], into)
     np.exp(shares, shares)
     np.multiply(shares, each, shares)
-    shares[_numbers(rows), target] -= each
+    if shares.flags.c_contiguous:
+        flat, own = shares.reshape(-1), np.add(_numbers(rows, classes), target)
+        flat.put(own, np.subtract(flat.take(own), each))
+    else:
+        shares[_numbers(rows), target] -= each
     return shares
 
 
