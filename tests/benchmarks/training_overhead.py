@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import training_plugrad
 from training_cases import Case
 
-from plugrad.backend import backend_of, current_device
+from plugrad.graph import plan
 
 
 def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,17 +29,15 @@ def measure(case: Case, replays: int = 200) -> dict[str, float]:
     """Nodes of the plan, seconds of the first call, which captures and plans, and seconds of a replay without kernels.
 
     A replay binds cells and runs the line of calls. A call of a kernel that remembers is a part of it, so that the
-    figure is above what it stands for; as is what a plan runs without asking the table of kernels.
+    figure is above what it stands for.
     """
-    table = backend_of(current_device()).kernels
-    find = table.find
+    found = plan.kernel_of
 
-    def find_remembering(op: Any, specs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        found = find(op, specs, attributes)
-        return found and dataclasses.replace(found, function=_remembering(found.function))
+    def remembering(*args: Any) -> Any:
+        return dataclasses.replace(kernel := found(*args), function=_remembering(kernel.function), bare=None)
 
     step, nodes = training_plugrad.build(case, "captured")
-    table.find = find_remembering  # type: ignore[method-assign]
+    plan.kernel_of = remembering
     start = time.perf_counter()
     step()
     first = time.perf_counter() - start
