@@ -14,7 +14,10 @@ from plugrad_numpy.kernels._silent import quietly
 Array = Any
 
 BLOCK: Final = 1 << 16
-"""Elements of a block: with a few operands in float32 it fits the second-level cache of a core."""
+"""Elements from which an array is cut: with a few operands in float32 so many fit the second-level cache of a core."""
+
+STEP: Final = 1 << 17
+"""Elements of a block. In smaller ones threads wait for each other, as they take the interpreter lock more often."""
 
 PIECE: Final = 1 << 16
 """Elements that are worth a thread."""
@@ -56,7 +59,7 @@ def in_blocks(function: Callable[..., Any], operands: Sequence[Any], result: Arr
         views = [v.reshape(-1) if c else v for v, c in zip(views, cut, strict=True)]
     length = len(target)
     width = max(1, target.size // max(1, length))
-    step = max(1, BLOCK // width)
+    step = max(1, STEP // width)
 
     def fill(piece: slice) -> None:
         for start in range(piece.start, piece.stop, step):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from plugrad_numpy._parallel import scratch
 from plugrad_numpy.kernels._blocks import BLOCK, in_blocks
 from plugrad_numpy.kernels._precision import is_low, typed, widened
 from plugrad_numpy.kernels._silent import again, run, silent
@@ -15,6 +16,9 @@ from plugrad_numpy.kernels._table import table
 
 Array = Any
 Function = Callable[..., Array]
+
+_FRESH: Final = 1 << 16
+"""Bytes below which new memory is cheap: it comes from what the process has freed before."""
 
 
 def low(specs: Sequence[Any], attributes: Any) -> bool:
@@ -33,6 +37,21 @@ def no_axes(specs: Sequence[Any], attributes: Any) -> bool:
     """Whether all operands have 0 axes; ufuncs then give scalars, which take no ``out``."""
     del attributes
     return all(s is None or not s.shape for s in specs)
+
+
+def spare(slot: int, like: Array, dtype: Any = None) -> Array | None:
+    """Where a function of `fused` puts what it makes on its way: the thread's own memory, or None for new memory.
+
+    New memory of a block would be fetched from the system, page by page, at every call; a small piece costs less.
+
+    Args:
+        slot: a number for each piece that is in use at a time.
+        like: an array of its shape.
+        dtype: if it is not that of ``like``.
+    """
+    if like.nbytes < _FRESH or not like.flags.c_contiguous:
+        return None
+    return scratch(f"fused.{slot}", like.shape, like.dtype if dtype is None else dtype)
 
 
 def fused(op: Any, *, inplace: Sequence[str] = ()) -> Callable[[Function], Function]:
@@ -80,12 +99,22 @@ def in_float32(function: Function) -> Function:
         dtype = result.dtype
 
         def block(*parts: Any) -> None:
-            wide = [None if p is None else widened(np.asarray(typed(p, dtype))) for p in parts[:-1]]
-            parts[-1][...] = function(*wide, np.empty(parts[-1].shape, np.float32), **attributes)
+            wide = [None if p is None else _wide(i, typed(p, dtype)) for i, p in enumerate(parts[:-1])]
+            place = parts[-1]
+            place[...] = function(*wide, scratch("wide", place.shape, np.dtype(np.float32)), **attributes)
 
         return in_blocks(block, operands, result)
 
     return kernel
+
+
+def _wide(i: int, part: Any) -> Array:
+    """A block of operand ``i`` in float32 where it is a 16-bit float."""
+    if not isinstance(part, np.ndarray) or part.size == 1 or not is_low(part.dtype):
+        return widened(np.asarray(part))
+    wide = scratch(f"wide.{i}", part.shape, np.dtype(np.float32))
+    np.copyto(wide, part, casting="unsafe")
+    return wide
 
 
 def blockwise(function: Function) -> Function:
