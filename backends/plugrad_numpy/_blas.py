@@ -234,8 +234,8 @@ def single_threaded() -> _SingleThreaded:
     return _single_threaded
 
 
-def gemm(a: Array, b: Array, out: Array | None = None) -> Array:
-    """The matrix product of ``a`` (M, K) and ``b`` (K, N), both float32 or both float64.
+def gemm(a: Array, b: Array, out: Array | None = None, bias: Array | None = None) -> Array:
+    """The matrix product of ``a`` (M, K) and ``b`` (K, N), both float32 or both float64, plus ``bias`` (N,).
 
     Views, transposed ones included, are passed without a copy. ``out`` does not overlap the operands. A large one is
     spread over `_parallel`'s threads, by its rows or its columns.
@@ -243,18 +243,28 @@ def gemm(a: Array, b: Array, out: Array | None = None) -> Array:
     rows, columns = a.shape[0], b.shape[1]
     size = rows * a.shape[1] * columns
     if size <= _ALONE or _parallel.is_inside() or not can_limit():
-        return _product(a, b, out)
+        return _biased(a, b, out, bias)
     with single_threaded():
         least = -(-_WORTH * max(rows, columns) // size)
         parts = _parallel.pieces(max(rows, columns), max(least, 32))
         if len(parts) == 1 or a.dtype != b.dtype:
-            return _product(a, b, out)
+            return _biased(a, b, out, bias)
         result = np.empty((rows, columns), a.dtype) if out is None else out
         if rows >= columns:
-            _parallel.run(lambda part: _product(a[part], b, result[part]), parts)
+            _parallel.run(lambda part: _biased(a[part], b, result[part], bias), parts)
         else:
-            _parallel.run(lambda part: _product(a, b[:, part], result[:, part]), parts)
+
+            def columns_of(part: slice) -> None:
+                _biased(a, b[:, part], result[:, part], None if bias is None else bias[part])
+
+            _parallel.run(columns_of, parts)
     return result
+
+
+def _biased(a: Array, b: Array, out: Array | None, bias: Array | None) -> Array:
+    """The product, and the bias added by the thread that made it, while much of it is in its cache."""
+    out = _product(a, b, out)
+    return out if bias is None else np.add(out, bias, out=out)
 
 
 def _product(a: Array, b: Array, out: Array | None = None) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from plugrad import ops
+from plugrad_numpy import _blas
 from plugrad_numpy.kernels._precision import given, is_low, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
@@ -43,17 +44,19 @@ def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None)
 def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None) -> Array:
     shape, dtype = (*x.shape[:-1], weight.shape[0]), x.dtype
     direct = into is not None and into.flags.c_contiguous and not is_low(dtype)
-    out = product(widened(_rows(x)), widened(weight).T, _rows(into) if direct else None)  # type: ignore[arg-type]
-    if bias is not None:
-        np.add(out, widened(bias), out)
+    rows = None if into is None or not direct else _rows(into)
+    out = _blas.gemm(
+        taken(widened(_rows(x))), taken(widened(weight).T), rows, None if bias is None else widened(bias)
+    )
     return into if direct else given(out.reshape(shape).astype(dtype, copy=False), into)
 
 
 @table(ops.linear.vjp_for("x"), spreads=True)
 @silent
 def _(ct: Array, weight: Array, *, x: Any, into: Array | None = None) -> Array:
-    if ct.ndim == 2:
-        return product(ct, weight, into)
+    if into is not None and into.flags.c_contiguous:
+        product(_rows(ct), weight, _rows(into))
+        return into
     return given(product(_rows(ct), weight).reshape(x.shape), into)
 
 
