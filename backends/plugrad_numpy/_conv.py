@@ -41,6 +41,9 @@ _LEAST = 512
 _WORTH = 2 << 20
 """Multiply-adds that are worth a thread: about what is done while one wakes up."""
 
+_WIDE = 1024
+"""Elements from which rows of memory pay for the step from one to the next."""
+
 
 def conv(
     x: Array,
@@ -350,8 +353,15 @@ def _correlate(
             out = part.reshape(-1, outs) if direct else scratch("result", (matrix.shape[1], outs), dtype)
             matmul(matrix, matrix_of_weight, out=out.reshape(-1, groups, outs // groups).transpose(1, 0, 2))
             if bias is not None:
-                np.add(out, bias, out=out)
+                _add_to_rows(out, bias)
             if not direct:
                 part[...] = out.reshape(part.shape)
 
     _spread(work, len(x), y.size * prod(weight.shape[1:]))
+
+
+def _add_to_rows(x: Array, row: Array) -> None:
+    """``x += row``, several rows of ``x``, which is contiguous, at once where they are short."""
+    times = gcd(len(x), 1 << max(0, (_WIDE - 1) // len(row)).bit_length())
+    wide = x.reshape(-1, times * len(row))
+    np.add(wide, np.tile(row, times), out=wide)

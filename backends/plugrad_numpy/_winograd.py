@@ -48,7 +48,13 @@ Step = tuple[Callable[..., Any], Array, Array, Array]
 _FLOAT32: Final = np.dtype(np.float32)
 
 _LEAST: Final = 16
-"""Channels, of either side, from which fewer multiplications outweigh the transforms."""
+"""Channels, of either side, from which fewer multiplications outweigh the transforms of data and results."""
+
+_POSITIONS: Final = 256
+"""Pixels of all images from which they outweigh the transform of the kernels."""
+
+_WORTH: Final = 1 << 21
+"""Pixels times channels of both sides from which they outweigh the calls."""
 
 _BYTES: Final = 1 << 20
 """Bytes of the transformed data and products of a block, about the cache of one core."""
@@ -60,7 +66,7 @@ _SIDE: Final = 4
 """Pixels that an image has along each axis: in smaller ones, some weights meet little but padding, whose gradients then
 have the rounding errors of the others."""
 
-_PRODUCT: Final = 1 << 19
+_PRODUCT: Final = 3 << 18
 """Multiply-adds that each of the 16 products of a block has at least, so that the calls of the block stay cheap."""
 
 _COLUMNS: Final = 4096
@@ -85,7 +91,8 @@ def takes(
         and min(map(min, padding)) >= 0
         and min(x.shape[-1], outs) >= _LEAST
         and min(x.shape[1:3]) >= _SIDE
-        and x.size >= 4 * _TILES * x.shape[-1]
+        and prod(x.shape[:3]) >= _POSITIONS
+        and x.size * outs >= _WORTH
     )
 
 
@@ -243,7 +250,8 @@ class _Block:
     def spare(self, outs: int) -> int:
         """Elements of the memory that holds first the data transformed along columns, then products or cotangents."""
         height, columns, count = self.tiles
-        return max(16 * self.size * outs, 8 * (height + 1) * columns * count * self.channels)
+        size: int = max(16 * self.size * outs, 8 * (height + 1) * columns * count * self.channels)
+        return size
 
 
 class _Data:
