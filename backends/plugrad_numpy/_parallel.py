@@ -96,7 +96,7 @@ def is_inside() -> bool:
 
 
 def pieces(length: int, least: int) -> list[slice]:
-    """``range(length)`` cut into one slice a thread.
+    """``range(length)`` cut into one slice a thread; within a part of `run`, all of it.
 
     Args:
         length: how much there is.
@@ -105,7 +105,7 @@ def pieces(length: int, least: int) -> list[slice]:
     """
     least = max(1, least)
     count = max(1, min(thread_count(), length // least))
-    if count == 1:
+    if count == 1 or is_inside():
         return [slice(0, length)]
     rest = (length - least) // count
     bounds = [0, *(length - rest * i for i in range(count - 1, -1, -1))]

@@ -206,6 +206,9 @@ def _target(
 _FEW: Final = 32768
 """Scores that are worth no blocks: what finds these costs more than the arithmetic."""
 
+_LOW: Final = -40.0
+"""The logarithm of a sum of exponentials down to which those that count are no subnormal numbers."""
+
 
 def _few_labels(specs: Any, attributes: Any) -> bool:
     """Whether the call is the plain one: rows of few scores, a label each, all of one weight."""
@@ -249,13 +252,13 @@ def _(
     where = slots(into, 2)
     total = np.nan
     if _are_classes(target, classes):
-        top = np.maximum.reduce(input, axis=1, keepdims=True)
-        shifted = np.subtract(input, top)
-        normalizer = np.log(np.add.reduce(np.exp(shifted, shifted), axis=1))
-        np.add(normalizer, top[:, 0], normalizer)
-        total = np.add.reduce(np.subtract(normalizer, input[_numbers(rows), target]), dtype=np.float64)
+        normalizer = np.exp(input).dot(ones(classes, input.dtype))
+        np.log(normalizer, normalizer)
+        # Sums of exponentials that have neither overflowed nor come near to underflow need no maximum subtracted.
+        if np.minimum.reduce(normalizer) > _LOW:
+            total = np.add.reduce(np.subtract(normalizer, input[_numbers(rows), target]), dtype=np.float64)
     if not math.isfinite(total):
-        # Infinities, NaN, or labels that are none: all of that is looked at there.
+        # Large scores, infinities, NaN, or labels that are none: all of that is looked at there.
         return _any_loss(
             input,
             target,
