@@ -1,44 +1,56 @@
 """Scaled dot-product attention and its vjp, in blocks whose scores stay in the cache.
 
-Arrays are (B, L, E), (B, S, E), (B, S, Ev) of float32 or float64, the query scaled already. No more of the scores,
-(B, L, S), exists at any time than a block for each thread. A block is several of B, or some rows of one; of a causal
-block the columns that no row of it sees are left out.
+Arrays are stacks (B, C, L, E), (B, C, S, E), (B, C, S, Ev) of float32 or float64, of any strides whose last is that of
+one element. No more of the scores, (B, C, L, S), exists at any time than a block for each thread. A block is several
+matrices of the stack, or some rows of one; of a causal block the columns that no row of it sees are left out.
 
-The exponentials of a row need its largest score subtracted only where they could leave the range of the dtype. By the
-inequality of Cauchy and Schwarz no score exceeds the product of two norms; where that is small, nothing is subtracted,
-and what takes no part is multiplied by 0 after the exponential. Finding the largest of a short row takes longer than
-all exponentials of it.
+The exponentials of a row need its largest score subtracted only where they could leave the range of the dtype. Finding
+it takes longer than all exponentials of a short row, so they are made without it first, and again where a sum of them
+shows that it was needed. In the gradient the logarithm of the sum tells beforehand.
+
+Keys are multiplied by the scale as they are transposed: BLAS takes transposed ones without a copy, and longer than the
+copy takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from math import prod
-from typing import Any
+from functools import lru_cache
+from itertools import pairwise
+from math import log, prod
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from plugrad_numpy import _parallel
 from plugrad_numpy._blas import can_limit, matmul, single_threaded
+from plugrad_numpy._exponential import UNIT, power
 from plugrad_numpy._parallel import scratch
 
 __all__ = ["Mask", "attention", "attention_vjp"]
 
 Array = np.ndarray[Any, Any]
-Ints = tuple[int, ...]
 
-_SCORES = 1 << 17
+_SCORES: Final = 1 << 17
 """Scores of a block: 512 kB in float32, which the second-level cache of a core holds."""
 
-_ROWS = 64
+_ROWS: Final = 64
 """Rows that a block has at least, so that its products run at speed."""
 
-_WORTH = 1 << 17
+_WORTH: Final = 1 << 15
 """Scores that are worth a thread."""
 
-_SMALL = 20.0
-"""The bound of the scores up to which they are exponentiated as they are: all results lie within 5e8 and 2e-9."""
+_LARGEST: Final = 1e12
+"""Sums of exponentials between this and its reciprocal are taken as they are."""
+
+
+class Block(NamedTuple):
+    """Some matrices of a stack, and some of their rows."""
+
+    outer: slice
+    inner: slice
+    rows: slice
 
 
 class Mask:
@@ -46,173 +58,189 @@ class Mask:
 
     Attributes:
         values: (M, L or 1, S or 1): bool, True where a position takes part, or floating, added; None for none.
-        index: which of M each of B has.
+        index: (B, C), which of M each matrix has.
         causal: row i sees the columns up to i alone.
     """
 
-    def __init__(self, values: Array | None, batch: Ints, causal: bool) -> None:
+    def __init__(self, values: Array | None, index: Callable[[Array], Array], causal: bool) -> None:
+        """State a mask.
+
+        Args:
+            values: (..., L or 1, S or 1), of at least 0 axes, or None.
+            index: broadcasts an array of the leading axes of ``values`` to the stack, (B, C).
+            causal: see above.
+        """
         self.causal = causal
         self.values = None
         if values is not None:
             leading = values.shape[:-2] if values.ndim > 1 else ()
             last = (1, 1, *values.shape)[-2:]
             self.values = values.reshape(prod(leading), *last)
-            own = np.arange(prod(leading)).reshape(leading)
-            self.index = np.broadcast_to(own, batch).reshape(-1)
-
-    @property
-    def additive(self) -> bool:
-        """Whether values are added to the scores."""
-        return self.values is not None and self.values.dtype != np.bool_
+            self.index = index(np.arange(prod(leading)).reshape(leading))
 
     def columns(self, rows: slice, columns: int) -> int:
         """How many columns the rows see."""
         return min(columns, rows.stop) if self.causal else columns
 
-    def _block(self, several: slice, rows: slice, columns: int) -> Array:
+    def _part(self, block: Block, columns: int) -> Array:
         values = self.values
         assert values is not None
         if values.shape[1] > 1:
-            values = values[:, rows]
+            values = values[:, block.rows]
         if values.shape[2] > 1:
             values = values[:, :, :columns]
-        return values if len(values) == 1 else values[self.index[several]]
+        return values if len(values) == 1 else values[self.index[block.outer, block.inner]]
 
-    def before(self, scores: Array, several: slice, rows: slice) -> None:
-        """Make the scores of a block of ``several`` of B and some rows minus infinity where they take no part."""
-        columns = scores.shape[-1]
+    def apply(self, scores: Array, block: Block, *, exactly: bool = False) -> None:
+        """Make the scores of a block, times `UNIT`, minus infinity where they take no part.
+
+        Args:
+            scores: of the columns that the block sees.
+            block: which they are.
+            exactly: also those that are no numbers; they become NaN otherwise.
+        """
+        columns, dtype = scores.shape[-1], scores.dtype
         if self.values is not None:
-            values = self._block(several, rows, columns)
-            if self.additive:
-                scores += values
-            else:
+            values = self._part(block, columns)
+            if values.dtype != np.bool_:
+                scores += values.astype(dtype, copy=False) * dtype.type(UNIT)
+            elif exactly:
                 np.copyto(scores, -np.inf, where=~values)
-        if self.causal and columns > rows.start + 1:
-            np.copyto(scores[..., rows.start :], -np.inf, where=~_seen(rows, columns))
+            else:
+                scores += np.where(values, dtype.type(0), dtype.type(-np.inf))
+        if self.causal and columns > block.rows.start + 1:
+            diagonal = scores[..., block.rows.start :]
+            unseen = _triangle(*diagonal.shape[-2:], dtype)
+            if exactly:
+                np.copyto(diagonal, -np.inf, where=unseen != 0)
+            else:
+                diagonal += unseen
 
-    def after(self, weights: Array, several: slice, rows: slice) -> None:
-        """Make the exponentials of a block, all finite, 0 where they take no part."""
-        columns = weights.shape[-1]
-        if self.values is not None:
-            weights *= self._block(several, rows, columns).astype(weights.dtype)
-        if self.causal and columns > rows.start + 1:
-            diagonal = weights[..., rows.start :]
-            diagonal *= _seen(rows, columns).astype(weights.dtype)
-
-    def gather(self, total: Array, slope: Array, several: slice, rows: slice) -> None:
+    def gather(self, total: Array, slope: Array, block: Block) -> None:
         """Add the cotangents of the scores of a block to that of ``values``, ``total``."""
         columns = slope.shape[-1]
         if total.shape[2] == 1:
-            slope = slope.sum(axis=2, keepdims=True)
+            slope = slope.sum(axis=-1, keepdims=True)
         if total.shape[1] == 1:
-            slope = slope.sum(axis=1, keepdims=True)
+            slope = slope.sum(axis=-2, keepdims=True)
         place = (
-            slice(None) if total.shape[1] == 1 else rows,
+            slice(None) if total.shape[1] == 1 else block.rows,
             slice(None) if total.shape[2] == 1 else slice(0, columns),
         )
         if len(total) == 1:
-            total[0][place] += slope.sum(axis=0)
-        else:
-            for i, part in zip(self.index[several], slope, strict=True):
-                total[i][place] += part
+            total[0][place] += slope.sum(axis=(0, 1))
+            return
+        matrices = slope.reshape(-1, *slope.shape[-2:])
+        for i, part in zip(self.index[block.outer, block.inner].flat, matrices, strict=True):
+            total[i][place] += part
 
 
-def _seen(rows: slice, columns: int) -> Array:
-    """Of the columns from the first of the rows on, which each row sees."""
-    return np.arange(rows.start, columns) <= np.arange(rows.start, rows.stop)[:, None]
+@lru_cache(maxsize=8)
+def _triangle(rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
+    """0 up to the diagonal, minus infinity above; to be read only."""
+    return np.where(np.arange(columns) <= np.arange(rows)[:, None], dtype.type(0), dtype.type(-np.inf))
 
 
-def _bounded(query: Array, key: Array, mask: Mask) -> bool:
-    """Whether the scores are so small that their exponentials are safe as they are; no NaN is."""
-    if mask.additive:
-        return False
-    norms = (np.einsum("bij,bij->bi", x, x).max() for x in (query, key))
-    return bool(prod(norms) <= _SMALL**2)
+def _groups(part: slice, query: Array, columns: int) -> Iterator[tuple[slice, slice]]:
+    """The matrices of blocks, of those that ``part`` has of the first axis."""
+    inner = query.shape[1]
+    several = max(1, _SCORES // max(1, query.shape[2] * columns))
+    down, across = max(1, several // max(1, inner)), min(several, inner)
+    for i in range(part.start, part.stop, down):
+        for j in range(0, inner, across):
+            yield slice(i, min(i + down, part.stop)), slice(j, min(j + across, inner))
 
 
-def _blocks(several: slice, rows: slice, columns: int, causal: bool) -> Iterator[tuple[slice, slice]]:
-    """Blocks of ``several`` of B and their rows."""
+def _row_blocks(rows: slice, columns: int, causal: bool) -> Iterator[slice]:
+    """The rows of blocks of one matrix; all, where more than one fits into a block."""
     length = rows.stop - rows.start
+    step = max(1, length)
     if length * columns > _SCORES:
         # In low blocks more of the columns is seen by no row.
         step = max(_ROWS, min(_SCORES // columns, length // 4 if causal else length))
-        for i in range(several.start, several.stop):
-            for r in range(rows.start, rows.stop, step):
-                yield slice(i, i + 1), slice(r, min(r + step, rows.stop))
+    for r in range(rows.start, rows.stop, step):
+        yield slice(r, min(r + step, rows.stop))
+
+
+def _spread(work: Callable[[slice], None], length: int, least: int, scores: int) -> None:
+    """Call ``work`` on parts of ``range(length)``, of ``least`` each at least, one a thread, if that pays."""
+    count = min(length // least, _parallel.thread_count(), scores // _WORTH)
+    if count < 2 or _parallel.is_inside() or not can_limit():
+        work(slice(0, length))
         return
-    step = max(1, _SCORES // max(1, length * columns))
-    for i in range(several.start, several.stop, step):
-        yield slice(i, min(i + step, several.stop)), rows
+    bounds = [length * i // count for i in range(count + 1)]
+    with single_threaded():
+        _parallel.run(work, [slice(a, b) for a, b in pairwise(bounds)])
 
 
-def _spread(work: Callable[[slice], None], parts: list[slice]) -> None:
-    with single_threaded() if len(parts) > 1 else nullcontext():
-        _parallel.run(work, parts)
+def _transposed(slot: str, x: Array, factor: float) -> Array:
+    """``x`` times a number, its matrices transposed, in the calling thread's memory."""
+    turned = x.swapaxes(2, 3)
+    return np.multiply(turned, x.dtype.type(factor), out=scratch(slot, turned.shape, x.dtype))
 
 
-def attention(query: Array, key: Array, value: Array, mask: Mask, out: Array, log_sum: Array | None) -> None:
-    """Write the attention to ``out`` (B, L, Ev), and the logarithms of the sums of exponentials to ``log_sum`` (B, L).
+def attention(
+    query: Array, key: Array, value: Array, mask: Mask, scale: float, out: Array, log_sum: Array | None
+) -> None:
+    """Write the attention to ``out`` (B, C, L, Ev), and the logarithms of the sums of exponentials to ``log_sum``.
 
-    Rows in which no position takes part are 0 in both.
+    ``log_sum`` is (B, C, L). Rows in which no position takes part are 0 in both.
     """
-    batch, length, _ = query.shape
-    columns = key.shape[1]
-    turned = key.swapaxes(1, 2)
-
-    def block(several: slice, rows: slice) -> None:
-        seen = mask.columns(rows, columns)
-        shape = (several.stop - several.start, rows.stop - rows.start, seen)
-        scores = scratch("scores", shape, query.dtype)
-        matmul(query[several, rows], turned[several, :, :seen], out=scores)
-        top = None
-        if bounded:
-            np.exp(scores, out=scores)
-            mask.after(scores, several, rows)
-        else:
-            mask.before(scores, several, rows)
-            top = scores.max(axis=2, keepdims=True)
-            top[np.isneginf(top)] = 0
-            scores -= top
-            np.exp(scores, out=scores)
-        total = matmul(scores, ones[:seen])
-        total[total == 0] = 1
-        part = out[several, rows]
-        matmul(scores, value[several, :seen], out=part)
-        part /= total
-        if log_sum is not None:
-            np.log(total, out=total)
-            if top is not None:
-                total += top
-            log_sum[several, rows] = total[..., 0]
-
-    work = batch * length * columns
-    if work == 0:
+    batch, inner, length, _ = query.shape
+    columns, dtype = key.shape[2], query.dtype
+    if batch * inner * length * columns == 0:
         out[...] = 0
         if log_sum is not None:
             log_sum[...] = 0
         return
-    bounded = _bounded(query, key, mask)
-    ones = np.ones((columns, 1), query.dtype)
-    parts = _parallel.pieces(batch, -(-_WORTH * batch // work)) if can_limit() else [slice(0, batch)]
-    if len(parts) > 1 or batch > 1:
+    ones = np.ones((columns, 1), dtype)
+    plain = True
 
-        def images(part: slice) -> None:
-            for several, rows in _blocks(part, slice(0, length), columns, mask.causal):
-                block(several, rows)
+    def block(turned: Array, here: Block) -> None:
+        nonlocal plain
+        several, rows = here[:2], here.rows
+        seen = mask.columns(rows, columns)
+        left, right = query[(*several, rows)], turned[..., :seen]
+        scores = scratch("scores", (*left.shape[:3], seen), dtype)
+        top = None
+        total = scratch("total", (*left.shape[:3], 1), dtype)
+        if plain:
+            matmul(left, right, out=scores)
+            mask.apply(scores, here)
+            power(scores, out=scores)
+            matmul(scores, ones[:seen], out=total)
+            plain = bool(total.max() <= _LARGEST and total.min() >= 1 / _LARGEST)
+        if not plain:
+            matmul(left, right, out=scores)
+            mask.apply(scores, here, exactly=True)
+            top = scores.max(axis=3, keepdims=True)
+            top[np.isneginf(top)] = 0
+            scores -= top
+            power(scores, out=scores)
+            matmul(scores, ones[:seen], out=total)
+            total[total == 0] = 1
+        part = out[(*several, rows)]
+        matmul(scores, value[several][..., :seen, :], out=part)
+        part /= total
+        if log_sum is not None:
+            np.log(total, out=total)
+            if top is not None:
+                total += top * dtype.type(1 / UNIT)
+            log_sum[(*several, rows)] = total[..., 0]
 
-        _spread(images, parts)
-        return
+    def matrices(part: slice, lines: slice) -> None:
+        for several in _groups(part, query, columns):
+            turned = _transposed("key", key[several], scale * UNIT)
+            for rows in _row_blocks(lines, columns, mask.causal):
+                block(turned, Block(*several, rows))
 
-    def lines(part: slice) -> None:
-        for several, rows in _blocks(slice(0, 1), part, columns, mask.causal):
-            block(several, rows)
-
-    _spread(
-        lines,
-        _parallel.pieces(length, max(_ROWS, -(-_WORTH * length // work)))
-        if can_limit()
-        else [slice(0, length)],
-    )
+    scores = batch * inner * length * columns
+    if batch > 1:
+        _spread(lambda part: matrices(part, slice(0, length)), batch, 1, scores)
+    elif inner > 1:
+        matrices(slice(0, 1), slice(0, length))
+    else:
+        _spread(lambda lines: matrices(slice(0, 1), lines), length, _ROWS, scores)
 
 
 def attention_vjp(
@@ -221,78 +249,102 @@ def attention_vjp(
     key: Array,
     value: Array,
     mask: Mask,
+    scale: float,
     out: Array,
     log_sum: Array,
     wanted: tuple[Array | None, Array | None, Array | None, Array | None],
 ) -> None:
-    """Write the cotangents of the scaled query, the key, the value and the mask to what of ``wanted`` is not None.
+    """Write the cotangents of the query, the key, the value and the mask to what of ``wanted`` is not None.
 
     Args:
-        ct: (B, L, Ev), the cotangent of the attention.
-        query: (B, L, E), scaled.
-        key: (B, S, E).
-        value: (B, S, Ev).
+        ct: (B, C, L, Ev), the cotangent of the attention.
+        query: (B, C, L, E).
+        key: (B, C, S, E).
+        value: (B, C, S, Ev).
         mask: as of `attention`.
-        out: (B, L, Ev), the attention.
-        log_sum: (B, L), as `attention` gives it.
-        wanted: (B, L, E), (B, S, E), (B, S, Ev), and the shape of the mask's values, which is added to.
+        scale: what the scores are multiplied by.
+        out: (B, C, L, Ev), the attention.
+        log_sum: (B, C, L), as `attention` gives it.
+        wanted: (B, C, L, E), (B, C, S, E), (B, C, S, Ev), and the shape of the mask's values, which is added to.
     """
-    batch, length, _ = query.shape
-    columns = key.shape[1]
+    batch, inner, length, _ = query.shape
+    columns, dtype = key.shape[2], query.dtype
     dquery, dkey, dvalue, dmask = wanted
-    turned_key, turned_value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-    sloping = dquery is not None or dkey is not None or dmask is not None
-
-    def collect(total: Array, left: Array, right: Array, several: slice, rows: slice, seen: int) -> None:
-        """The product over the rows of a block, to its place; added where there are more rows."""
-        if rows.start == 0 and rows.stop == length:
-            matmul(left, right, out=total[several, :seen])
-            total[several, seen:] = 0
-            return
-        if rows.start == 0:
-            total[several] = 0
-        part = total[several, :seen]
-        part += matmul(left, right)
-
-    def block(several: slice, rows: slice) -> None:
-        seen = mask.columns(rows, columns)
-        shape = (several.stop - several.start, rows.stop - rows.start, seen)
-        weights = scratch("scores", shape, query.dtype)
-        matmul(query[several, rows], turned_key[several, :, :seen], out=weights)
-        if not bounded:
-            mask.before(weights, several, rows)
-        weights -= log_sum[several, rows, None]
-        np.exp(weights, out=weights)
-        if bounded:
-            mask.after(weights, several, rows)
-        above = ct[several, rows]
-        if dvalue is not None:
-            collect(dvalue, weights.swapaxes(1, 2), above, several, rows, seen)
-        if not sloping:
-            return
-        slope = scratch("slope", shape, query.dtype)
-        matmul(above, turned_value[several, :, :seen], out=slope)
-        slope -= np.einsum("bij,bij->bi", above, out[several, rows])[..., None]
-        slope *= weights
-        if dmask is not None:
-            mask.gather(dmask, slope, several, rows)
-        if dquery is not None:
-            matmul(slope, key[several, :seen], out=dquery[several, rows])
-        if dkey is not None:
-            collect(dkey, slope.swapaxes(1, 2), query[several, rows], several, rows, seen)
-
-    def images(part: slice) -> None:
-        for several, rows in _blocks(part, slice(0, length), columns, mask.causal):
-            block(several, rows)
-
-    work = batch * length * columns
-    if work == 0:
+    if batch * inner * length * columns == 0:
         for total in wanted:
             if total is not None:
                 total[...] = 0
         return
-    bounded = _bounded(query, key, mask)
-    parts = [slice(0, batch)]
-    if dmask is None and can_limit():
-        parts = _parallel.pieces(batch, -(-_WORTH * batch // work))
-    _spread(images, parts)
+    sloping = dquery is not None or dkey is not None or dmask is not None
+    # The weights are not divided by their sums, but what they are multiplied by is: there is less of it.
+    plain = bool(np.abs(log_sum).max() <= log(_LARGEST))
+    inside = 1.0 if dmask is not None else scale
+
+    def collect(total: Array, left: Array, right: Array, here: Block, seen: int) -> None:
+        """The product over the rows of a block, to its place; added where there are more rows."""
+        place = total[here[:2]]
+        if here.rows.start == 0 and here.rows.stop == length:
+            matmul(left, right, out=place[:, :, :seen])
+            place[:, :, seen:] = 0
+            return
+        if here.rows.start == 0:
+            place[...] = 0
+        place = place[:, :, :seen]
+        place += matmul(left, right)
+
+    def weigh(weights: Array, left: Array, right: Array, sums: Array, here: Block) -> bool:
+        """The exponentials of the scores; whether they are not divided by their sums."""
+        if plain:
+            matmul(left, right, out=weights)
+            mask.apply(weights, here)
+            power(weights, out=weights)
+            if np.maximum.reduce(weights, axis=None) <= _LARGEST:
+                return True
+        matmul(left, right, out=weights)
+        mask.apply(weights, here, exactly=True)
+        weights -= sums[..., None] * dtype.type(UNIT)
+        power(weights, out=weights)
+        return False
+
+    def block(turned_key: Array, turned_value: Array, here: Block) -> None:
+        rows = (*here[:2], here.rows)
+        seen = mask.columns(here.rows, columns)
+        left, sums = query[rows], log_sum[rows]
+        weights = scratch("scores", (*left.shape[:3], seen), dtype)
+        above = scratch("above", ct[rows].shape, dtype)
+        if weigh(weights, left, turned_key[..., :seen], sums, here):
+            np.multiply(ct[rows], np.exp(-sums)[..., None], out=above)
+        else:
+            np.copyto(above, ct[rows])
+        if dvalue is not None:
+            collect(dvalue, weights.swapaxes(2, 3), above, here, seen)
+        if not sloping:
+            return
+        slope = scratch("slope", weights.shape, dtype)
+        matmul(above, turned_value[..., :seen], out=slope)
+        slope -= (np.vecdot(above, out[rows]) * dtype.type(inside))[..., None]
+        slope *= weights
+        if dmask is not None:
+            mask.gather(dmask, slope, here)
+        if dquery is not None:
+            matmul(slope, key[here[:2]][..., :seen, :], out=dquery[rows])
+        if dkey is not None:
+            collect(dkey, slope.swapaxes(2, 3), left, here, seen)
+
+    def matrices(part: slice) -> None:
+        for several in _groups(part, query, columns):
+            turned_key = _transposed("key", key[several], scale * UNIT)
+            turned_value = _transposed("value", value[several], inside)
+            for rows in _row_blocks(slice(0, length), columns, mask.causal):
+                block(turned_key, turned_value, Block(*several, rows))
+            if inside != scale:
+                for total in (dquery, dkey):
+                    if total is not None:
+                        total[several] *= dtype.type(scale)
+
+    scores = batch * inner * length * columns
+    if dmask is None:
+        _spread(matrices, batch, 1, scores)
+    else:
+        with single_threaded() if can_limit() else nullcontext():
+            matrices(slice(0, batch))

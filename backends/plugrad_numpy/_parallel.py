@@ -107,7 +107,7 @@ def pieces(length: int, least: int) -> list[slice]:
     count = max(1, min(thread_count(), length // least))
     if count == 1 or is_inside():
         return [slice(0, length)]
-    rest = (length - least) // count
+    rest = max(1, (length - least) // count)
     bounds = [0, *(length - rest * i for i in range(count - 1, -1, -1))]
     return [slice(a, b) for a, b in pairwise(bounds)]
 
