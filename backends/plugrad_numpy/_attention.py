@@ -5,8 +5,8 @@ one element. No more of the scores, (B, C, L, S), exists at any time than a bloc
 matrices of the stack, or some rows of one; of a causal block the columns that no row of it sees are left out.
 
 The exponentials of a row need its largest score subtracted only where they could leave the range of the dtype. Finding
-it takes longer than all exponentials of a short row, so they are made without it first, and again where a sum of them
-shows that it was needed. In the gradient the logarithm of the sum tells beforehand.
+it takes longer than all exponentials of a short row, and far longer than finding that no score of a block is large; what
+takes no part is then multiplied by 0 after the exponential.
 
 Keys are multiplied by the scale as they are transposed: BLAS takes transposed ones without a copy, and longer than the
 copy takes.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import pairwise
-from math import log, prod
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -38,11 +38,11 @@ _SCORES: Final = 1 << 17
 _ROWS: Final = 64
 """Rows that a block has at least, so that its products run at speed."""
 
-_WORTH: Final = 1 << 15
+_WORTH: Final = 1 << 16
 """Scores that are worth a thread."""
 
-_LARGEST: Final = 1e12
-"""Sums of exponentials between this and its reciprocal are taken as they are."""
+_LARGE: Final = 27.0
+"""The magnitude of the scores up to which they are exponentiated as they are: to between 2e-12 and 5e11."""
 
 
 class Block(NamedTuple):
@@ -78,6 +78,11 @@ class Mask:
             self.values = values.reshape(prod(leading), *last)
             self.index = index(np.arange(prod(leading)).reshape(leading))
 
+    @property
+    def additive(self) -> bool:
+        """Whether values are added to the scores."""
+        return self.values is not None and self.values.dtype != np.bool_
+
     def columns(self, rows: slice, columns: int) -> int:
         """How many columns the rows see."""
         return min(columns, rows.stop) if self.causal else columns
@@ -91,30 +96,25 @@ class Mask:
             values = values[:, :, :columns]
         return values if len(values) == 1 else values[self.index[block.outer, block.inner]]
 
-    def apply(self, scores: Array, block: Block, *, exactly: bool = False) -> None:
-        """Make the scores of a block, times `UNIT`, minus infinity where they take no part.
-
-        Args:
-            scores: of the columns that the block sees.
-            block: which they are.
-            exactly: also those that are no numbers; they become NaN otherwise.
-        """
-        columns, dtype = scores.shape[-1], scores.dtype
+    def before(self, scores: Array, block: Block) -> None:
+        """Make the scores of a block, those of the columns that it sees, minus infinity where they take no part."""
         if self.values is not None:
-            values = self._part(block, columns)
-            if values.dtype != np.bool_:
-                scores += values.astype(dtype, copy=False) * dtype.type(UNIT)
-            elif exactly:
+            values = self._part(block, scores.shape[-1])
+            if self.additive:
+                scores += values
+            else:
                 np.copyto(scores, -np.inf, where=~values)
-            else:
-                scores += np.where(values, dtype.type(0), dtype.type(-np.inf))
-        if self.causal and columns > block.rows.start + 1:
+        if self.causal and scores.shape[-1] > block.rows.start + 1:
             diagonal = scores[..., block.rows.start :]
-            unseen = _triangle(*diagonal.shape[-2:], dtype)
-            if exactly:
-                np.copyto(diagonal, -np.inf, where=unseen != 0)
-            else:
-                diagonal += unseen
+            np.copyto(diagonal, -np.inf, where=_triangle(*diagonal.shape[-2:], scores.dtype) == 0)
+
+    def after(self, weights: Array, block: Block) -> None:
+        """Make the exponentials of a block, all finite, 0 where they take no part."""
+        if self.values is not None:
+            weights *= self._part(block, weights.shape[-1]).astype(weights.dtype)
+        if self.causal and weights.shape[-1] > block.rows.start + 1:
+            diagonal = weights[..., block.rows.start :]
+            diagonal *= _triangle(*diagonal.shape[-2:], weights.dtype)
 
     def gather(self, total: Array, slope: Array, block: Block) -> None:
         """Add the cotangents of the scores of a block to that of ``values``, ``total``."""
@@ -137,8 +137,30 @@ class Mask:
 
 @lru_cache(maxsize=8)
 def _triangle(rows: int, columns: int, dtype: np.dtype[Any]) -> Array:
-    """0 up to the diagonal, minus infinity above; to be read only."""
-    return np.where(np.arange(columns) <= np.arange(rows)[:, None], dtype.type(0), dtype.type(-np.inf))
+    """1 up to the diagonal, 0 above; to be read only."""
+    return np.tri(rows, columns, dtype=dtype)
+
+
+def _exponentials(scores: Array, mask: Mask, block: Block) -> bool:
+    """Replace scores, times `UNIT`, by their exponentials, 0 where they take no part, if none is large.
+
+    Otherwise they are replaced by themselves, not times anything, minus infinity where they take no part.
+
+    Returns:
+        Whether there are exponentials now.
+    """
+    limit = _LARGE * UNIT
+    if (
+        not mask.additive
+        and np.maximum.reduce(scores, axis=None) <= limit
+        and np.minimum.reduce(scores, axis=None) >= -limit
+    ):
+        power(scores, out=scores)
+        mask.after(scores, block)
+        return True
+    scores *= scores.dtype.type(1 / UNIT)
+    mask.before(scores, block)
+    return False
 
 
 def _groups(part: slice, query: Array, columns: int) -> Iterator[tuple[slice, slice]]:
@@ -152,13 +174,13 @@ def _groups(part: slice, query: Array, columns: int) -> Iterator[tuple[slice, sl
 
 
 def _row_blocks(rows: slice, columns: int, causal: bool) -> Iterator[slice]:
-    """The rows of blocks of one matrix; all, where more than one fits into a block."""
+    """The rows of blocks, the last first, which of causal blocks see all columns; all, where a matrix fits into a block."""
     length = rows.stop - rows.start
     step = max(1, length)
     if length * columns > _SCORES:
         # In low blocks more of the columns is seen by no row.
         step = max(_ROWS, min(_SCORES // columns, length // 4 if causal else length))
-    for r in range(rows.start, rows.stop, step):
+    for r in reversed(range(rows.start, rows.stop, step)):
         yield slice(r, min(r + step, rows.stop))
 
 
@@ -173,10 +195,23 @@ def _spread(work: Callable[[slice], None], length: int, least: int, scores: int)
         _parallel.run(work, [slice(a, b) for a, b in pairwise(bounds)])
 
 
+def _rows_like(slot: str, x: Array, width: int) -> Array:
+    """Memory of the calling thread for rows of another width, in the order of those of ``x``.
+
+    Where heads lie within positions, what has one element for each row and what has a row are then worked on together.
+    """
+    outer, inner, length, _ = x.shape
+    if x.strides[1] < x.strides[2]:
+        return scratch(slot, (outer, length, inner, width), x.dtype).swapaxes(1, 2)
+    return scratch(slot, (outer, inner, length, width), x.dtype)
+
+
 def _transposed(slot: str, x: Array, factor: float) -> Array:
     """``x`` times a number, its matrices transposed, in the calling thread's memory."""
     turned = x.swapaxes(2, 3)
-    return np.multiply(turned, x.dtype.type(factor), out=scratch(slot, turned.shape, x.dtype))
+    out = scratch(slot, turned.shape, x.dtype)
+    np.multiply(turned, x.dtype.type(factor), out=out)
+    return out
 
 
 def attention(
@@ -194,38 +229,30 @@ def attention(
             log_sum[...] = 0
         return
     ones = np.ones((columns, 1), dtype)
-    plain = True
 
     def block(turned: Array, here: Block) -> None:
-        nonlocal plain
         several, rows = here[:2], here.rows
         seen = mask.columns(rows, columns)
-        left, right = query[(*several, rows)], turned[..., :seen]
+        left = query[(*several, rows)]
         scores = scratch("scores", (*left.shape[:3], seen), dtype)
+        matmul(left, turned[..., :seen], out=scores)
         top = None
-        total = scratch("total", (*left.shape[:3], 1), dtype)
-        if plain:
-            matmul(left, right, out=scores)
-            mask.apply(scores, here)
-            power(scores, out=scores)
-            matmul(scores, ones[:seen], out=total)
-            plain = bool(total.max() <= _LARGEST and total.min() >= 1 / _LARGEST)
-        if not plain:
-            matmul(left, right, out=scores)
-            mask.apply(scores, here, exactly=True)
+        if not _exponentials(scores, mask, here):
             top = scores.max(axis=3, keepdims=True)
             top[np.isneginf(top)] = 0
             scores -= top
-            power(scores, out=scores)
-            matmul(scores, ones[:seen], out=total)
-            total[total == 0] = 1
+            np.exp(scores, out=scores)
         part = out[(*several, rows)]
+        total = _rows_like("total", part, 1)
+        matmul(scores, ones[:seen], out=total)
+        if mask.values is not None:
+            total[total == 0] = 1
         matmul(scores, value[several][..., :seen, :], out=part)
         part /= total
         if log_sum is not None:
             np.log(total, out=total)
             if top is not None:
-                total += top * dtype.type(1 / UNIT)
+                total += top
             log_sum[(*several, rows)] = total[..., 0]
 
     def matrices(part: slice, lines: slice) -> None:
@@ -276,46 +303,34 @@ def attention_vjp(
                 total[...] = 0
         return
     sloping = dquery is not None or dkey is not None or dmask is not None
-    # The weights are not divided by their sums, but what they are multiplied by is: there is less of it.
-    plain = bool(np.abs(log_sum).max() <= log(_LARGEST))
     inside = 1.0 if dmask is not None else scale
 
     def collect(total: Array, left: Array, right: Array, here: Block, seen: int) -> None:
-        """The product over the rows of a block, to its place; added where there are more rows."""
+        """The product over the rows of a block, to its place; added where there were other rows."""
         place = total[here[:2]]
-        if here.rows.start == 0 and here.rows.stop == length:
+        if here.rows.stop == length:
             matmul(left, right, out=place[:, :, :seen])
             place[:, :, seen:] = 0
             return
-        if here.rows.start == 0:
-            place[...] = 0
         place = place[:, :, :seen]
         place += matmul(left, right)
-
-    def weigh(weights: Array, left: Array, right: Array, sums: Array, here: Block) -> bool:
-        """The exponentials of the scores; whether they are not divided by their sums."""
-        if plain:
-            matmul(left, right, out=weights)
-            mask.apply(weights, here)
-            power(weights, out=weights)
-            if np.maximum.reduce(weights, axis=None) <= _LARGEST:
-                return True
-        matmul(left, right, out=weights)
-        mask.apply(weights, here, exactly=True)
-        weights -= sums[..., None] * dtype.type(UNIT)
-        power(weights, out=weights)
-        return False
 
     def block(turned_key: Array, turned_value: Array, here: Block) -> None:
         rows = (*here[:2], here.rows)
         seen = mask.columns(here.rows, columns)
         left, sums = query[rows], log_sum[rows]
         weights = scratch("scores", (*left.shape[:3], seen), dtype)
-        above = scratch("above", ct[rows].shape, dtype)
-        if weigh(weights, left, turned_key[..., :seen], sums, here):
-            np.multiply(ct[rows], np.exp(-sums)[..., None], out=above)
+        matmul(left, turned_key[..., :seen], out=weights)
+        above = ct[rows]
+        if _exponentials(weights, mask, here):
+            # Not the weights are divided by their sums, but what they are multiplied by: there is less of it.
+            share = _rows_like("total", above, 1)
+            np.negative(sums, out=share[..., 0])
+            np.exp(share, out=share)
+            above = np.multiply(above, share, out=_rows_like("above", above, above.shape[3]))
         else:
-            np.copyto(above, ct[rows])
+            weights -= sums[..., None]
+            np.exp(weights, out=weights)
         if dvalue is not None:
             collect(dvalue, weights.swapaxes(2, 3), above, here, seen)
         if not sloping:

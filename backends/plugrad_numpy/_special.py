@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from plugrad_numpy._chunks import along, elementwise
-from plugrad_numpy._exponential import UNIT, power
+from plugrad_numpy._exponential import UNIT, exponential, power
 from plugrad_numpy._parallel import scratch
 
 __all__ = [
@@ -72,6 +72,9 @@ _LARGE = (
     -0.3717367339489732,
     0.21080636406114356,
 )
+
+_FRESH = 1 << 16
+"""Bytes from which new memory may be fetched from the system, page by page."""
 
 _ROOT_HALF = sqrt(0.5)
 _ROOT_2_OVER_PI = sqrt(2 / pi)
@@ -149,7 +152,9 @@ def logsumexp_vjp(
 
 
 def _spare(slot: int, x: Array) -> Array:
-    """Memory like a chunk, the calling thread's."""
+    """Memory like a chunk: the calling thread's, or new where that is small and therefore cheaper."""
+    if x.nbytes < _FRESH:
+        return np.empty(x.shape, x.dtype)
     return scratch(f"special.{slot}", x.shape, x.dtype)
 
 
@@ -202,7 +207,7 @@ def _erf64(x: Array, out: Array) -> None:
 
 def _distribution(x: Array) -> Array:
     """The normal distribution function, in spare memory."""
-    y = np.multiply(x, x.dtype.type(_ROOT_HALF), out=_spare(3, x))
+    y: Array = np.multiply(x, x.dtype.type(_ROOT_HALF), out=_spare(3, x))
     _erf(y, y)
     y *= x.dtype.type(0.5)
     y += x.dtype.type(0.5)
@@ -216,8 +221,9 @@ def _gelu_exact(x: Array, out: Array) -> None:
 def _gelu_exact_vjp(ct: Array, x: Array, out: Array) -> None:
     share = _distribution(x)
     t = np.multiply(x, x, out=_spare(0, x))
+    within = np.maximum.reduce(t, initial=0) <= 160
     t *= x.dtype.type(-0.5 * UNIT)
-    power(t, out=t)
+    exponential(t, within)
     t *= x.dtype.type(_NORMAL)
     t *= x
     t += share
@@ -232,10 +238,11 @@ _B = 2 * _ROOT_2_OVER_PI * _CUBE
 
 def _gelu_tanh(x: Array, out: Array) -> None:
     t = np.multiply(x, x, out=_spare(0, x))
+    within = np.maximum.reduce(t, initial=0) <= 81
     t *= x.dtype.type(-UNIT * _B)
     t -= x.dtype.type(UNIT * _A)
     t *= x
-    power(t, out=t)
+    exponential(t, within)
     t += x.dtype.type(1)
     np.divide(x, t, out=out)
 
@@ -282,7 +289,7 @@ def _softmax_vjp(s: Array, ct: Array, out: Array) -> None:
 
 def _log_softmax(x: Array, out: Array) -> None:
     np.subtract(x, x.max(axis=1, keepdims=True), out=out)
-    out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
+    out -= np.log(np.exp(out, out=_spare(0, out)).sum(axis=1, keepdims=True))
 
 
 def _log_softmax_vjp(logs: Array, ct: Array, out: Array) -> None:
@@ -294,7 +301,7 @@ def _log_softmax_vjp(logs: Array, ct: Array, out: Array) -> None:
 def _logsumexp(x: Array, out: Array) -> None:
     largest = x.max(axis=1, keepdims=True)
     largest[~np.isfinite(largest)] = 0
-    t = x - largest
+    t = np.subtract(x, largest, out=_spare(0, x))
     np.exp(t, out=t)
     np.sum(t, axis=1, keepdims=True, out=out)
     np.log(out, out=out)
