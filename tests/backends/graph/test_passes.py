@@ -180,3 +180,29 @@ def test_constants_are_what_the_device_computes(device: str) -> None:
         after = constants(graph, backend, local.modes)
         assert [n.op.name for n in after.nodes] == ["add"]
         assert computed(after, inputs, device) == computed(graph, inputs, device)
+
+
+def thirds(x: pg.Tensor) -> pg.Tensor:
+    """Each third of ``x`` by itself."""
+    a, b, c = pg.unstack(x, axis=1)
+    return (a * b + pg.sin(c)).sum()
+
+
+@pytest.mark.parametrize("selections", ["all", "twice", "some"])
+def test_cotangents_of_all_selections_are_stacked(selections: str, device: str) -> None:
+    def fn(x: pg.Tensor) -> pg.Tensor:
+        if selections == "some":
+            return (x[:, 0] * pg.sin(x[:, 2])).sum()
+        return thirds(x) if selections == "all" else thirds(x) + (x[:, 1] ** 2).sum()
+
+    with pg.use_device(device):
+        x = pg.random.normal((4, 3, 2))
+        captured = pg.jit(pg.grad(fn))
+        for _ in range(2):
+            np.testing.assert_allclose(captured(x).numpy(), pg.grad(fn)(x).numpy(), rtol=1e-6)
+        names = [n.op.name for n in captured.captures()[0].plan.graph.nodes]
+        if backend_of(x.device).kernels.count(pg.ops.select.vjp):
+            assert ("concatenate" in names) == (selections == "all"), names
+            exact = pg.jit(pg.grad(fn), exact=True)
+            np.testing.assert_array_equal(exact(x).numpy(), pg.grad(fn)(x).numpy())
+            assert "concatenate" not in [n.op.name for n in exact.captures()[0].plan.graph.nodes]

@@ -308,6 +308,7 @@ def test_the_command(tmp_path: Path) -> None:
         "# after algebra: 2 nodes",
         "# after common_subexpressions: the same",
         "# after constants: the same",
+        "# after stack: the same",
         "# after bundle: the same",
         "# after fuse: the same",
     ]

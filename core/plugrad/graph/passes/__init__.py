@@ -18,6 +18,7 @@ from plugrad.graph.passes.dead_code import dead_code
 from plugrad.graph.passes.fusion import fuse
 from plugrad.graph.passes.lowering import lower
 from plugrad.graph.passes.plugins import Pass, guarded, plugin_passes
+from plugrad.graph.passes.stacking import stack
 
 if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
@@ -50,6 +51,7 @@ PASSES: Final[dict[str, Run]] = {
     "algebra": lambda graph, _: algebra(graph),
     "common_subexpressions": lambda graph, _: common_subexpressions(graph),
     "constants": lambda graph, context: constants(graph, context.backend, context.modes),
+    "stack": lambda graph, context: graph if context.exact else stack(graph),
     "bundle": lambda graph, context: bundle(graph, context.backend),
     "fuse": lambda graph, context: graph if context.exact else fuse(graph, context.backend, context.modes),
 }
