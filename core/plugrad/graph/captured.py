@@ -142,7 +142,8 @@ class Captured:
             grad = None
         if not backend.exclusive(found, aims.references):
             for i, references in enumerate(aims.references):
-                if found[i] is not None and not backend.exclusive(found[i : i + 1], (references,)):
+                # One more reference: that of the list of one.
+                if found[i] is not None and not backend.exclusive(found[i : i + 1], (references + 1,)):
                     found[i] = None
         for column in aims.columns:
             if backend.joined([found[i] for i in column]) is None:

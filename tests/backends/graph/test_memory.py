@@ -227,3 +227,28 @@ def test_what_is_not_captured_has_no_profile(device: str) -> None:
     doubled(x)
     with pg.detect_anomaly(), pytest.raises(pg.errors.CaptureError, match="no plan to profile"):
         doubled.profile(x)
+
+
+def test_parameters_stay_where_they_are_from_the_second_call_on(device: str) -> None:
+    placing(device)
+    with pg.use_device(device):
+        model = nn.Sequential(nn.Linear(150, 150), nn.Tanh(), nn.Linear(150, 3))
+        optimizer = optim.AdamW(model.parameters())
+
+        @pg.jit
+        def step(x: pg.Tensor) -> None:
+            optimizer.zero_grad()
+            (model(x) ** 2).mean().backward()
+            optimizer.step()
+
+        x = pg.ones((4, 150))
+        step(x)
+        large = model[0].weight
+        held = [large._array, optimizer.state[0]["mean"]._array, large.grad._array]
+        places = [id(a) for a in held]
+        del held
+        for _ in range(2):
+            step(x)
+            now = [large._array, optimizer.state[0]["mean"]._array, large.grad._array]
+            assert [id(a) for a in now] == places
+            del now
