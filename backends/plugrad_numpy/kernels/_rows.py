@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, Final
 
 import numpy as np
@@ -58,7 +57,7 @@ def in_rows(
             work(slice(start, min(start + step, stop)), totals[i])
 
     # Products with vectors go faster here than NumPy's sums; they must not ask for threads of their own.
-    with _blas.single_threaded() if len(parts) > 1 else nullcontext():
+    with _blas.single_threaded():
         _parallel.run(piece, range(len(parts)))
     return None if sums is None else functools.reduce(np.add, totals)
 
