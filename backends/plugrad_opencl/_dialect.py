@@ -18,9 +18,17 @@ TYPES: Final[dict[DType, str]] = {
     dtypes.uint16: "ushort",
     dtypes.uint32: "uint",
     dtypes.uint64: "ulong",
+    dtypes.float16: "half",
+    dtypes.bfloat16: "ushort",
     dtypes.float32: "float",
     dtypes.float64: "double",
 }
+
+_BFLOAT16: Final = """static ushort bfloat16_of(float x)
+{
+    const uint bits = as_uint(x);
+    return x != x ? (bits >> 16) | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}"""
 
 OPENCL_C: Final = Dialect(
     kernel="__kernel void",
@@ -30,7 +38,24 @@ OPENCL_C: Final = Dialect(
     types=TYPES,
     convert="convert_{type}({value})",
     claim="atomic_cmpxchg({name}, 0, {value}) == 0",
-    preambles={dtypes.float64: "#pragma OPENCL EXTENSION cl_khr_fp64 : enable"},
+    preambles={
+        dtypes.float64: "#pragma OPENCL EXTENSION cl_khr_fp64 : enable",
+        dtypes.bfloat16: _BFLOAT16,
+    },
+    arithmetic={dtypes.float16: dtypes.float32, dtypes.bfloat16: dtypes.float32},
+    loads={
+        dtypes.float16: "vload_half({place}, {memory})",
+        dtypes.bfloat16: "as_float((uint){memory}[{place}] << 16)",
+    },
+    stores={
+        dtypes.float16: "vstore_half_rte({value}, {place}, {memory});",
+        dtypes.bfloat16: "{memory}[{place}] = bfloat16_of({value});",
+    },
+    odd="""static float odd({type} x)
+{{
+    const float f = convert_float_rtz(x);
+    return ({type})f == x ? f : as_float(as_uint(f) | 1);
+}}""",
     lanes={dtypes.float32: 16, dtypes.float64: 8},
     vector="{type}{lanes}",
     load="vload{lanes}(0, {place})",

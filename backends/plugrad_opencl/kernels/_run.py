@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from plugrad import dtypes
 from plugrad.dtypes import DType
-from plugrad.graph.source import collapse, elementwise
+from plugrad.graph.source import cast_of, collapse, elementwise
 from plugrad.graph.source.elementwise import width
 from plugrad.spec import Shape
 from plugrad_opencl._array import CLArray, broadcast, empty
@@ -46,7 +47,7 @@ def run_elementwise(
     for (name, value, dtype), array in zip(operands, arrays, strict=True):
         if array is None:
             described.append((name, dtype, "n"))
-            arguments.append(dtype.numpy.type(value))
+            arguments.append(_number(value, dtype))
             continue
         own = next(steps)
         described.append((name, dtype, "c" if own[-1] == 1 else "r" if own[-1] == 0 else "s"))
@@ -63,7 +64,44 @@ def run_elementwise(
 
 def copied(x: CLArray, into: CLArray) -> CLArray:
     """The elements of ``x``, which broadcasts to the shape of ``into``, written there."""
-    return run_elementwise("x", "", [("x", x, x.dtype)], into)
+    # 16-bit floats are moved as integers, so that no NaN changes.
+    x, target = raw(x), raw(into)
+    run_elementwise("x", "", [("x", x, x.dtype)], target)
+    return into
+
+
+def raw(x: CLArray) -> CLArray:
+    """An array of 16-bit floats as one of the unsigned integers of their bits; any other as it is."""
+    if x.dtype not in OPENCL_C.arithmetic:
+        return x
+    return CLArray(x.device, x.memory, dtypes.uint16, x.shape, x.strides, x.start)
+
+
+def cast(x: CLArray, into: CLArray) -> CLArray:
+    """The elements of ``x`` in the dtype of ``into``, written there."""
+    if x.dtype is into.dtype:
+        return copied(x, into)
+    expression, helper = cast_of(x.dtype, into.dtype, OPENCL_C)
+    return run_elementwise(expression, helper, [("x", x, x.dtype)], into)
+
+
+def computable(x: CLArray) -> CLArray:
+    """``x``, or, where its dtype is only stored, a copy in that of its arithmetic."""
+    dtype = OPENCL_C.computed(x.dtype)
+    return x if dtype is x.dtype else cast(x, empty(x.device, x.shape, dtype))
+
+
+def rounding(function: Callable[[CLArray], CLArray], out: CLArray) -> CLArray:
+    """Let ``function`` write to ``out``; where its dtype is only stored, to an array of its arithmetic, which is rounded."""
+    dtype = OPENCL_C.computed(out.dtype)
+    if dtype is out.dtype:
+        return function(out)
+    return cast(function(empty(out.device, out.shape, dtype)), out)
+
+
+def _number(value: Any, dtype: DType) -> Any:
+    """A number of the host as a parameter, rounded to ``dtype`` once."""
+    return OPENCL_C.computed(dtype).numpy.type(dtype.numpy.type(value))
 
 
 def given(result: CLArray, into: CLArray | None) -> CLArray:

@@ -24,8 +24,8 @@ def _(*, shape: Shape, fill_value: Any, dtype: DType, device: Device, into: CLAr
 def _(*, length: int, dtype: DType, device: Device, into: CLArray | None = None) -> CLArray:
     out = room(_device.found()[device.index], (length,), dtype, into)
     if length:
-        expression = cast_of(dtypes.int64, dtype, OPENCL_C, "i0")
-        source = elementwise(OPENCL_C, expression, "", (), dtype, "s", 1)
+        expression, helper = cast_of(dtypes.int64, dtype, OPENCL_C, "i0")
+        source = elementwise(OPENCL_C, expression, helper, (), dtype, "s", 1)
         out.device.launch(
             source, (length, 1, 1), (group_of(length), 1, 1), [out.memory, out.start, *out.strides, length]
         )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+
 from plugrad import dtypes, ops
 from plugrad.dispatch.op import Kind
 from plugrad.dispatch.statement import all_ops
 from plugrad.dtypes import DType
-from plugrad.graph.source import cast_of, expression_of
+from plugrad.graph.source import expression_of, next_bits
 from plugrad.spec import broadcast_shapes
 from plugrad_opencl._array import CLArray
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import room, run_elementwise
+from plugrad_opencl.kernels._run import cast, raw, room, run_elementwise
 from plugrad_opencl.kernels._table import table
 
 _TRUTHS: Final = frozenset((ops.equal, ops.not_equal, ops.less, ops.less_equal, ops.signbit))
@@ -49,13 +51,22 @@ def _register(op: Any) -> None:
         return run_elementwise(expression, helper, list(zip(names, operands, kinds, strict=True)), into)
 
 
+@table(ops.nextafter, when=lambda specs, _: specs[0].dtype.itemsize == 2, inplace=("x1", "x2"))
+def _(x1: CLArray, x2: CLArray, *, into: CLArray | None = None) -> CLArray:
+    if into is None:
+        into = room(x1.device, broadcast_shapes("nextafter", [x1.shape, x2.shape]), x1.dtype, None)
+    infinity = int(np.asarray(np.inf, x1.dtype.numpy).view(np.uint16))
+    expression, helper = next_bits(infinity, OPENCL_C)
+    operands = [(name, raw(x), dtypes.uint16) for name, x in (("x1", x1), ("x2", x2))]
+    run_elementwise(expression, helper, operands, raw(into))
+    return into
+
+
 for _op in all_ops().values():
     if _op.primitive and _op.kind is Kind.ELEMENTWISE and _op.expression is not None and "." not in _op.name:
         _register(_op)
 
 
 @table(ops.astype)
-def cast(x: CLArray, *, dtype: DType, into: CLArray | None = None) -> CLArray:
-    """``x`` in another dtype."""
-    into = room(x.device, x.shape, dtype, into)
-    return run_elementwise(cast_of(x.dtype, dtype, OPENCL_C), "", [("x", x, x.dtype)], into)
+def _(x: CLArray, *, dtype: DType, into: CLArray | None = None) -> CLArray:
+    return cast(x, room(x.device, x.shape, dtype, into))

@@ -14,7 +14,7 @@ from plugrad.spec import Shape
 from plugrad_opencl._array import CLArray, empty
 from plugrad_opencl._device import CLDevice
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import contiguous, filled, group_of, room
+from plugrad_opencl.kernels._run import computable, contiguous, filled, group_of, raw, room, rounding
 from plugrad_opencl.kernels._table import table
 
 _BLOCK: Final = 4096
@@ -63,7 +63,7 @@ def _(x: CLArray, indices: Sequence[CLArray], *, axis: int, into: CLArray | None
     out = room(x.device, (*shape[:axis], *indices[0].shape, *shape[stop:]), x.dtype, into)
     indices = _entries(indices)
     if out.size and x.size:
-        _gather("gather_nd", contiguous(x), indices, shape, axis, axis, out)
+        _gather("gather_nd", raw(contiguous(x)), indices, shape, axis, axis, raw(out))
     elif indices[0].size:
         _check("gather_nd", x.device, indices, shape, axis)
     return out
@@ -73,8 +73,12 @@ def _(x: CLArray, indices: Sequence[CLArray], *, axis: int, into: CLArray | None
 def _(
     x: CLArray, indices: Sequence[CLArray], *, shape: Shape, axis: int, into: CLArray | None = None
 ) -> CLArray:
-    out = filled(0, room(x.device, shape, x.dtype, into))
-    indices = _entries(indices)
+    out = room(x.device, shape, x.dtype, into)
+    return rounding(lambda wide: _scatter(computable(x), _entries(indices), axis, wide), out)
+
+
+def _scatter(x: CLArray, indices: Sequence[CLArray], axis: int, out: CLArray) -> CLArray:
+    shape, out = out.shape, filled(0, out)
     entries, stop = indices[0].size, axis + len(indices)
     if not entries:
         return out
@@ -96,7 +100,7 @@ def _(
 def _(x: CLArray) -> CLArray:
     if not x.size:
         return empty(x.device, (len(x.shape), 0), dtypes.int64)
-    x = contiguous(x)
+    x = contiguous(computable(x))
     blocks = -(-x.size // _BLOCK)
     counts = empty(x.device, (blocks,), dtypes.int64)
     sizes = [x.size, _BLOCK, blocks]

@@ -10,7 +10,7 @@ from plugrad.graph.source import product, tiled_product
 from plugrad.spec import broadcast_shapes
 from plugrad_opencl._array import CLArray, broadcast, empty, reshaped, sliced
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import contiguous, copied, filled, group_of, room
+from plugrad_opencl.kernels._run import computable, contiguous, copied, filled, group_of, room, rounding
 from plugrad_opencl.kernels._table import table
 
 _ROWS: Final = (6, 4, 2, 1)
@@ -27,6 +27,13 @@ def _(x1: CLArray, x2: CLArray, *, into: CLArray | None = None) -> CLArray:
         return out
     if not k:
         return filled(0, out)
+    if OPENCL_C.computed(out.dtype) is not out.dtype:
+        return rounding(lambda wide: _product(computable(x1), computable(x2), wide), out)
+    return _product(x1, x2, out)
+
+
+def _product(x1: CLArray, x2: CLArray, out: CLArray) -> CLArray:
+    (n, k), m, batch = x1.shape[-2:], x2.shape[-1], out.shape[:-2]
     lanes = OPENCL_C.lanes.get(x1.dtype, 0)
     if lanes and m < lanes and n * m * k > lanes:
         # Too few columns for a vector: the second operand gets columns of zeros, and the result is cut out again.

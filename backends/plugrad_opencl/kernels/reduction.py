@@ -10,7 +10,7 @@ from plugrad.dtypes import DType
 from plugrad.graph.source import arg_reduce, collapse, reduce, reduce_columns, reduce_rows
 from plugrad_opencl._array import CLArray, empty
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import filled, group_of, room
+from plugrad_opencl.kernels._run import computable, filled, group_of, room, rounding
 from plugrad_opencl.kernels._table import table
 
 _BLOCK: Final = 1 << 14
@@ -81,6 +81,9 @@ def _reduce(function: str, x: CLArray, axes: list[int], keepdims: bool, out: CLA
         return out
     if not x.size:
         return filled(1 if function == "prod" else 0, out)
+    if OPENCL_C.computed(out.dtype) is not out.dtype:
+        return rounding(lambda wide: _reduce(function, x, axes, keepdims, wide), out)
+    x = computable(x)
     space = _Space(x, axes, out, keepdims)
     lanes = OPENCL_C.lanes.get(x.dtype, 0) if x.dtype is out.dtype else 0
     if lanes and space.x_reduced == (1,) and space.reduced[0] >= lanes and out.contiguous:
@@ -117,6 +120,7 @@ def _(x: CLArray, *, axis: Any, keepdims: bool, into: CLArray | None = None) -> 
     axes = _axes(x, axis)
     out = _result(x, axes, keepdims, dtypes.int64, into)
     if out.size:
+        x = computable(x)
         space = _Space(x, axes, out, keepdims)
         source = arg_reduce(OPENCL_C, x.dtype, len(space.kept), len(space.reduced))
         arguments = [*space.arguments(x, out), space.count]

@@ -8,7 +8,7 @@ from plugrad import dtypes, ops
 from plugrad.graph.source import merge_runs, sort_runs
 from plugrad_opencl._array import CLArray, empty, permuted
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import contiguous, given, group_of
+from plugrad_opencl.kernels._run import computable, contiguous, given, group_of
 from plugrad_opencl.kernels._table import table
 
 _RUN: Final = 16
@@ -18,7 +18,7 @@ _RUN: Final = 16
 def _(x: CLArray, *, axis: int, descending: bool, into: CLArray | None = None, **_: Any) -> CLArray:
     axes = [*(i for i in range(len(x.shape)) if i != axis), axis]
     back = [axes.index(i) for i in range(len(axes))]
-    rows = contiguous(permuted(x, axes))
+    rows = contiguous(permuted(computable(x), axes))
     order = empty(x.device, rows.shape, dtypes.int64)
     if x.size:
         length = x.shape[axis]

@@ -6,7 +6,7 @@ backend that asked for it compiles and launches it. Shapes and strides are param
 
 from plugrad.graph.source.dialect import Dialect, Source
 from plugrad.graph.source.elementwise import elementwise
-from plugrad.graph.source.expressions import cast_of, expression_of
+from plugrad.graph.source.expressions import cast_of, expression_of, next_bits
 from plugrad.graph.source.indexing import gather, nonzero_count, nonzero_write, scatter
 from plugrad.graph.source.layout import collapse, contiguous_strides
 from plugrad.graph.source.product import product, tiled_product
@@ -25,6 +25,7 @@ __all__ = [
     "expression_of",
     "gather",
     "merge_runs",
+    "next_bits",
     "nonzero_count",
     "nonzero_write",
     "product",

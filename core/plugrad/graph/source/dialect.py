@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from plugrad.dtypes import DType, int64, uint64
@@ -40,6 +40,11 @@ class Dialect:
         convert: ``{value}`` of an arithmetic type as ``{type}``: to an integer by truncation, to a float to nearest.
         claim: an expression that is true for the one work-item that changes the 32-bit integer ``{name}[0]`` from 0
             to ``{value}``.
+        arithmetic: for dtypes that are stored and not computed with, the dtype of the arithmetic.
+        loads: for these, the element ``{place}`` of the pointer ``{memory}``, in the type of the arithmetic.
+        stores: for these, a statement that rounds ``{value}`` to nearest, ties to even, and writes it there.
+        odd: a function ``odd`` from ``{type}`` to float32 that rounds to odd: what is not held exactly goes towards 0
+            and has its last bit set. Another rounding, to a narrower dtype, is then as if it were the only one.
         preambles: text that must stand before the kernels that use a dtype, by the dtype.
         lanes: for the floating dtypes that have vectors, how many elements of one.
         vector: the type of a vector of ``{lanes}`` elements of ``{type}``.
@@ -58,6 +63,10 @@ class Dialect:
     claim: str
     preambles: Mapping[DType, str]
     lanes: Mapping[DType, int]
+    arithmetic: Mapping[DType, DType] = field(default_factory=dict)
+    loads: Mapping[DType, str] = field(default_factory=dict)
+    stores: Mapping[DType, str] = field(default_factory=dict)
+    odd: str = ""
     vector: str = ""
     load: str = ""
     store: str = ""
@@ -68,6 +77,19 @@ class Dialect:
     def index(self) -> str:
         """The type of indices and strides: a signed integer of 64 bits."""
         return self.types[int64]
+
+    def computed(self, dtype: DType) -> DType:
+        """The dtype of the arithmetic on elements of ``dtype``."""
+        return self.arithmetic.get(dtype, dtype)
+
+    def element(self, dtype: DType, memory: str, place: str) -> str:
+        """The expression of an element, in the type of its arithmetic."""
+        return self.loads.get(dtype, "{memory}[{place}]").format(memory=memory, place=place)
+
+    def write(self, dtype: DType, memory: str, place: str, value: str) -> str:
+        """The statement that writes an element."""
+        pattern = self.stores.get(dtype, "{memory}[{place}] = {value};")
+        return pattern.format(memory=memory, place=place, value=value)
 
     @property
     def word(self) -> str:
@@ -97,7 +119,8 @@ class Writer:
         self.kinds.append(MEMORY)
 
     def number(self, name: str, dtype: DType = int64) -> None:
-        """A parameter that is a number."""
+        """A parameter that is a number, of the dtype of the arithmetic."""
+        dtype = self.dialect.computed(dtype)
         self.declared.append(f"const {self.dialect.types[dtype]} {name}")
         self.kinds.append(dtype)
 

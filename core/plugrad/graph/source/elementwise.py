@@ -116,11 +116,14 @@ def _scalar(
     places: dict[str, str],
     numbers: str = "",
 ) -> None:
-    types = write.dialect.types
+    dialect = write.dialect
+    types = {d: dialect.types[dialect.computed(d)] for d in (result, *(d for _, d, _ in operands))}
     for name, dtype, letter in operands:
         if letter != "n":
-            write.line(f"const {types[dtype]} {name} = {name}_memory[{places[name]}];")
+            write.line(
+                f"const {types[dtype]} {name} = {dialect.element(dtype, f'{name}_memory', places[name])};"
+            )
         elif numbers:
             write.line(f"const {types[dtype]} {name} = {name}{numbers};")
     value = f"({expression}) ? 1 : 0" if result is dtypes.bool else f"({types[result]})({expression})"
-    write.line(f"result_memory[{places['']}] = {value};")
+    write.line(dialect.write(result, "result_memory", places[""], value))

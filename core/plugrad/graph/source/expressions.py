@@ -76,12 +76,38 @@ def expression_of(op: Op[..., Any], dtype: DType, dialect: Dialect) -> tuple[str
     return text, helper
 
 
-def cast_of(source: DType, target: DType, dialect: Dialect, value: str = "x") -> str:
-    """The expression of ``value``, of one dtype, in another; what the op `astype` means by it."""
+def cast_of(source: DType, target: DType, dialect: Dialect, value: str = "x") -> tuple[str, str]:
+    """The expression of ``value``, of one dtype, in another, which is what `astype` means; and a function, or ""."""
     if source is target:
-        return value
+        return value, ""
     if target is dtypes.bool:
-        return f"{value} != 0"
+        return f"{value} != 0", ""
     if target.is_integer and not source.is_floating:
-        return f"({dialect.types[target]}){value}"
-    return dialect.convert.format(type=dialect.types[target], value=value)
+        return f"({dialect.types[target]}){value}", ""
+    computed = dialect.computed(target)
+    if computed is not target and source.itemsize > 2 and source is not computed:
+        # Rounded to the arithmetic's dtype first and then to its own, a number could end up one too far.
+        return f"odd({value})", dialect.odd.format(type=dialect.types[source])
+    return dialect.convert.format(type=dialect.types[computed], value=value), ""
+
+
+def next_bits(infinity: int, dialect: Dialect) -> tuple[str, str]:
+    """`nextafter` of floats of 16 bits, which are given as unsigned integers, and the function that it calls.
+
+    Args:
+        infinity: the bits of infinity.
+        dialect: the language.
+    """
+    kind = dialect.types[dtypes.uint16]
+    return "next(x1, x2)", _NEXT.format(function=dialect.function, kind=kind, infinity=infinity)
+
+
+_NEXT: Final = """{function} {kind} next({kind} a, {kind} b)
+{{
+    const int u = a & 0x7fff, v = b & 0x7fff;
+    const int from = a & 0x8000 ? -u : u, to = b & 0x8000 ? -v : v;
+    if (u > {infinity}) return a;
+    if (v > {infinity} || from == to) return b;
+    if (u == 0) return (b & 0x8000) | 1;
+    return (from < to) == (from > 0) ? a + 1 : a - 1;
+}}"""
