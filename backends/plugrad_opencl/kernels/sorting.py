@@ -24,7 +24,7 @@ def _(x: CLArray, *, axis: int, descending: bool, into: CLArray | None = None, *
         length = x.shape[axis]
         lines = x.size // length
         runs = -(-length // _RUN)
-        source = sort_runs(OPENCL_C, x.dtype, descending)
+        source = sort_runs(OPENCL_C, rows.dtype, descending)
         count = lines * runs
         x.device.launch(
             source,
@@ -32,7 +32,7 @@ def _(x: CLArray, *, axis: int, descending: bool, into: CLArray | None = None, *
             (group_of(count),),
             [rows.memory, rows.start, order.memory, length, _RUN, runs, count],
         )
-        source = merge_runs(OPENCL_C, x.dtype, descending)
+        source = merge_runs(OPENCL_C, rows.dtype, descending)
         run, other = _RUN, empty(x.device, rows.shape, dtypes.int64) if length > _RUN else order
         while run < length:
             pairs = -(-length // (2 * run))
