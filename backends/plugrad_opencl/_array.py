@@ -72,11 +72,15 @@ def permuted(x: CLArray, axes: Sequence[int]) -> CLArray:
     return x.view(tuple(x.shape[a] for a in axes), [x.strides[a] for a in axes])
 
 
+def broadcast_strides(shape: Shape, strides: Sequence[int], wanted: Shape) -> tuple[int, ...]:
+    """The strides of an array as it broadcasts to the shape ``wanted``."""
+    own = tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
+    return (0,) * (len(wanted) - len(shape)) + own
+
+
 def broadcast(x: CLArray, shape: Shape) -> CLArray:
     """The view of ``x`` as it broadcasts to ``shape``."""
-    new = len(shape) - len(x.shape)
-    own = [0 if n == 1 else s for n, s in zip(x.shape, x.strides, strict=True)]
-    return x.view(shape, [0] * new + own)
+    return x.view(shape, broadcast_strides(x.shape, x.strides, shape))
 
 
 def sliced(x: CLArray, bounds: Sequence[tuple[int, int, int]]) -> CLArray:

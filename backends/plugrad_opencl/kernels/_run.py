@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from plugrad import dtypes
 from plugrad.dtypes import DType
-from plugrad.graph.source import cast_of, collapse, elementwise
+from plugrad.graph.source import Source, cast_of, collapse, elementwise
 from plugrad.graph.source.elementwise import width
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, broadcast, empty
+from plugrad_opencl._array import CLArray, broadcast_strides, empty
 from plugrad_opencl._device import CLDevice
 from plugrad_opencl._dialect import OPENCL_C
 
@@ -35,31 +37,73 @@ def run_elementwise(
         operands: for each its name, an array that broadcasts to the shape of ``into`` or a number, and its dtype.
         into: the result.
     """
-    if not into.size:
+    layouts = tuple(
+        (name, dtype, x.shape, x.strides) if isinstance(x, CLArray) else (name, dtype, None, None)
+        for name, x, dtype in operands
+    )
+    launch = _settled(expression, helper, layouts, into.dtype, into.shape, into.strides)
+    if launch is None:
         return into
-    arrays = [broadcast(x, into.shape) if isinstance(x, CLArray) else None for _, x, _ in operands]
-    strided = [a.strides for a in arrays if a is not None]
-    sizes, strides = collapse(into.shape, [*strided, into.strides])
-    if not sizes:
-        sizes, strides = (1,), [(0,)] * len(strides)
-    ndim, steps = len(sizes), iter(strides)
-    described, arguments = [], []
-    for (name, value, dtype), array in zip(operands, arrays, strict=True):
-        if array is None:
-            described.append((name, dtype, "n"))
-            arguments.append(_number(value, dtype))
-            continue
-        own = next(steps)
-        described.append((name, dtype, "c" if own[-1] == 1 else "r" if own[-1] == 0 else "s"))
-        arguments += [array.memory, array.start, *own]
-    arguments += [into.memory, into.start, *strides[-1], *sizes]
-    letter = "c" if strides[-1][-1] == 1 else "s"
-    source = elementwise(OPENCL_C, expression, helper, tuple(described), into.dtype, letter, ndim)
-    lanes = width(OPENCL_C, expression, tuple(described), into.dtype, letter, ndim)
-    first = -(-sizes[-1] // lanes)
-    second = sizes[-2] if ndim > 1 else 1
-    into.device.launch(source, (first, second, math.prod(sizes[:-2])), (group_of(first), 1, 1), arguments)
+    arguments: list[Any] = []
+    for (_, x, dtype), steps in zip(operands, launch.steps, strict=True):
+        if steps is None:
+            arguments.append(_number(x, dtype))
+        else:
+            arguments += (x.memory, x.start, *steps)
+    arguments += (into.memory, into.start, *launch.tail)
+    into.device.launch(launch.source, launch.size, launch.group, arguments)
     return into
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What is the same for all arrays of these layouts.
+
+    Attributes:
+        source: the kernel.
+        size, group: its work-items.
+        steps: for each operand the strides along the collapsed axes, None for a number.
+        tail: the strides of the result, and the sizes of the axes.
+    """
+
+    source: Source
+    size: tuple[int, int, int]
+    group: tuple[int, int, int]
+    steps: tuple[tuple[int, ...] | None, ...]
+    tail: tuple[int, ...]
+
+
+_Layout = tuple[str, DType, Shape | None, tuple[int, ...] | None]
+
+
+@lru_cache(maxsize=4096)
+def _settled(
+    expression: str,
+    helper: str,
+    layouts: tuple[_Layout, ...],
+    dtype: DType,
+    shape: Shape,
+    strides: tuple[int, ...],
+) -> _Launch | None:
+    """The launch for operands and a result of these layouts; None where there is no element."""
+    if 0 in shape:
+        return None
+    own = [broadcast_strides(s, t, shape) for _, _, s, t in layouts if s is not None and t is not None]
+    sizes, collapsed = collapse(shape, [*own, strides])
+    if not sizes:
+        sizes, collapsed = (1,), [(0,)] * len(collapsed)
+    rest = iter(collapsed)
+    steps = tuple(None if s is None else next(rest) for _, _, s, _ in layouts)
+    described = tuple(
+        (name, d, "n" if step is None else "c" if step[-1] == 1 else "r" if step[-1] == 0 else "s")
+        for (name, d, _, _), step in zip(layouts, steps, strict=True)
+    )
+    letter = "c" if collapsed[-1][-1] == 1 else "s"
+    source = elementwise(OPENCL_C, expression, helper, described, dtype, letter, len(sizes))
+    lanes = width(OPENCL_C, expression, described, dtype, letter, len(sizes))
+    first = -(-sizes[-1] // lanes)
+    size = (first, sizes[-2] if len(sizes) > 1 else 1, math.prod(sizes[:-2]))
+    return _Launch(source, size, (group_of(first), 1, 1), steps, (*collapsed[-1], *sizes))
 
 
 def copied(x: CLArray, into: CLArray) -> CLArray:

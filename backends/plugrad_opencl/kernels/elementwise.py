@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -36,29 +37,38 @@ def _register(op: Any) -> None:
     # A result whose elements have another size would overtake an operand that it overlaps.
     inplace = [] if truth else [n for n, p in zip(names, promoted, strict=True) if p]
 
+    @cache
+    def expression(dtype: DType) -> tuple[str, str]:
+        return expression_of(op, dtype, OPENCL_C)
+
     @table(op, inplace=inplace)
     def _(*operands: Any, into: CLArray | None = None) -> CLArray:
         dtype = _common([x for x, p in zip(operands, promoted, strict=True) if p])
-        kinds = [
-            dtype if p else x.dtype if isinstance(x, CLArray) else dtypes.bool
-            for x, p in zip(operands, promoted, strict=True)
+        described = [
+            (name, x, dtype if p else x.dtype if type(x) is CLArray else dtypes.bool)
+            for name, x, p in zip(names, operands, promoted, strict=True)
         ]
-        arrays = [x for x in operands if isinstance(x, CLArray)]
         if into is None:
-            shape = broadcast_shapes(op.name, [x.shape for x in arrays])
+            arrays = [x for x in operands if type(x) is CLArray]
+            shapes = [x.shape for x in arrays]
+            shape = shapes[0] if all(s == shapes[0] for s in shapes) else broadcast_shapes(op.name, shapes)
             into = room(arrays[0].device, shape, dtypes.bool if truth else dtype, None)
-        expression, helper = expression_of(op, dtype, OPENCL_C)
-        return run_elementwise(expression, helper, list(zip(names, operands, kinds, strict=True)), into)
+        return run_elementwise(*expression(dtype), described, into)
 
 
 @table(ops.nextafter, when=lambda specs, _: specs[0].dtype.itemsize == 2, inplace=("x1", "x2"))
-def _(x1: CLArray, x2: CLArray, *, into: CLArray | None = None) -> CLArray:
+def _(x1: Any, x2: Any, *, into: CLArray | None = None) -> CLArray:
+    arrays = [x for x in (x1, x2) if isinstance(x, CLArray)]
+    dtype = arrays[0].dtype
     if into is None:
-        into = room(x1.device, broadcast_shapes("nextafter", [x1.shape, x2.shape]), x1.dtype, None)
-    infinity = int(np.asarray(np.inf, x1.dtype.numpy).view(np.uint16))
-    expression, helper = next_bits(infinity, OPENCL_C)
-    operands = [(name, raw(x), dtypes.uint16) for name, x in (("x1", x1), ("x2", x2))]
-    run_elementwise(expression, helper, operands, raw(into))
+        into = room(arrays[0].device, broadcast_shapes("nextafter", [x.shape for x in arrays]), dtype, None)
+
+    def bits(x: Any) -> Any:
+        return raw(x) if isinstance(x, CLArray) else int(np.asarray(x, dtype.numpy).view(np.uint16))
+
+    expression, helper = next_bits(bits(np.inf), OPENCL_C)
+    described = [("x1", bits(x1), dtypes.uint16), ("x2", bits(x2), dtypes.uint16)]
+    run_elementwise(expression, helper, described, raw(into))
     return into
 
 
