@@ -18,7 +18,7 @@ from plugrad.dispatch.op import Scalar
 from plugrad.dispatch.record import Leaf
 from plugrad.dispatch.tracing import Symbol, array_of, refuse
 from plugrad.dtypes import DType, as_dtype
-from plugrad.errors import DeviceError, DTypeError, GradientError, PlugradError, ShapeError
+from plugrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from plugrad.spec import Device, Shape
 from plugrad.subscript import contains, getitem, setitem
 
@@ -140,7 +140,7 @@ class Tensor(TensorData):
             return f"tensor(<captured>, shape={self.shape}{tail})"
         try:
             host = to_host(self)
-        except PlugradError:
+        except DeviceError:
             return f"tensor(<no values>, shape={self.shape}{tail})"
         if self.dtype.name == "bfloat16":
             host = host.astype(np.float32)

@@ -1,0 +1,113 @@
+"""`CLArray`: elements in a device's memory, by their first place and their strides; and the views of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from plugrad.dtypes import DType
+from plugrad.graph.source import collapse, contiguous_strides
+from plugrad.spec import Shape
+from plugrad_opencl._device import CLDevice
+
+
+class CLArray:
+    """An array of the backend.
+
+    Attributes:
+        device: where it lives.
+        memory: the buffer, which views share; None where there are no elements.
+        start: the place of the first element, counted in elements.
+        strides: places from one element to the next along each axis; 0 where an axis is repeated.
+        shape: the sizes.
+        dtype: the dtype.
+    """
+
+    __slots__ = ("device", "dtype", "memory", "shape", "start", "strides")
+
+    def __init__(
+        self,
+        device: CLDevice,
+        memory: Any,
+        dtype: DType,
+        shape: Shape,
+        strides: Sequence[int] | None = None,
+        start: int = 0,
+    ) -> None:
+        self.device = device
+        self.memory = memory
+        self.dtype = dtype
+        self.shape = shape
+        self.strides = contiguous_strides(shape) if strides is None else tuple(strides)
+        self.start = start
+
+    @property
+    def size(self) -> int:
+        """How many elements there are."""
+        return math.prod(self.shape)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements stand in row-major order without gaps."""
+        if not self.size:
+            return True
+        sizes, (strides,) = collapse(self.shape, [self.strides])
+        return not sizes or strides == (1,)
+
+    def view(self, shape: Shape, strides: Sequence[int], start: int | None = None) -> CLArray:
+        """Elements of the same memory."""
+        return CLArray(
+            self.device, self.memory, self.dtype, shape, strides, self.start if start is None else start
+        )
+
+
+def empty(device: CLDevice, shape: Shape, dtype: DType) -> CLArray:
+    """A new contiguous array, its elements unspecified."""
+    return CLArray(device, device.allocate(math.prod(shape) * dtype.itemsize), dtype, shape)
+
+
+def permuted(x: CLArray, axes: Sequence[int]) -> CLArray:
+    """The view whose axis ``i`` is axis ``axes[i]`` of ``x``."""
+    return x.view(tuple(x.shape[a] for a in axes), [x.strides[a] for a in axes])
+
+
+def broadcast_strides(shape: Shape, strides: Sequence[int], wanted: Shape) -> tuple[int, ...]:
+    """The strides of an array as it broadcasts to the shape ``wanted``."""
+    own = tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
+    return (0,) * (len(wanted) - len(shape)) + own
+
+
+def broadcast(x: CLArray, shape: Shape) -> CLArray:
+    """The view of ``x`` as it broadcasts to ``shape``."""
+    return x.view(shape, broadcast_strides(x.shape, x.strides, shape))
+
+
+def sliced(x: CLArray, bounds: Sequence[tuple[int, int, int]]) -> CLArray:
+    """The view of what ``(start, stop, step)``, as `slice.indices` gives them, select along each axis."""
+    shape = tuple(len(range(*b)) for b in bounds)
+    start = x.start + sum(b[0] * s for b, s in zip(bounds, x.strides, strict=True))
+    return x.view(shape, [b[2] * s for b, s in zip(bounds, x.strides, strict=True)], start)
+
+
+def reshaped(x: CLArray, shape: Shape) -> CLArray | None:
+    """The view of the elements in row-major order in another shape; None where the strides allow none."""
+    if not x.size:
+        return x.view(shape, contiguous_strides(shape))
+    sizes, (steps,) = collapse(x.shape, [x.strides])
+    strides: list[int] = []
+    remaining = list(zip(sizes, steps, strict=True))
+    # From the last axis on, each new axis must divide what is left of an old one.
+    for n in reversed(shape):
+        if n == 1:
+            strides.append(0)
+            continue
+        size, step = remaining[-1]
+        if size % n:
+            return None
+        strides.append(step)
+        if size == n:
+            remaining.pop()
+        else:
+            remaining[-1] = size // n, step * n
+    return x.view(shape, strides[::-1])

@@ -1,0 +1,25 @@
+"""The kernels, one file a family."""
+
+from plugrad_opencl.kernels import (
+    creation,
+    elementwise,
+    indexing,
+    linear_algebra,
+    movement,
+    reduction,
+    scan,
+    sorting,
+)
+from plugrad_opencl.kernels._table import table
+
+__all__ = [
+    "creation",
+    "elementwise",
+    "indexing",
+    "linear_algebra",
+    "movement",
+    "reduction",
+    "scan",
+    "sorting",
+    "table",
+]

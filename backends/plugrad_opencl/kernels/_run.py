@@ -1,0 +1,168 @@
+"""Launches of elementwise kernels over arrays of any strides, and what is made of them: copies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from plugrad import dtypes
+from plugrad.dtypes import DType
+from plugrad.graph.source import Source, cast_of, collapse, elementwise
+from plugrad.graph.source.elementwise import width
+from plugrad.spec import Shape
+from plugrad_opencl._array import CLArray, broadcast_strides, empty
+from plugrad_opencl._device import CLDevice
+from plugrad_opencl._dialect import OPENCL_C
+
+_GROUPS: Final = (1024, 64, 8)
+"""Work-items of a group: few sizes, as some drivers compile a kernel once for each."""
+
+
+def group_of(count: int) -> int:
+    """Work-items of a group for so many along the first axis."""
+    return next((g for g in _GROUPS if count >= 4 * g), _GROUPS[-1] if count > 1 else 1)
+
+
+def run_elementwise(
+    expression: str, helper: str, operands: Sequence[tuple[str, Any, DType]], into: CLArray
+) -> CLArray:
+    """Write ``expression`` over the elements of ``into``.
+
+    Args:
+        expression: over the operands' names.
+        helper: a function that it calls, or the empty string.
+        operands: for each its name, an array that broadcasts to the shape of ``into`` or a number, and its dtype.
+        into: the result.
+    """
+    layouts = tuple(
+        (name, dtype, x.shape, x.strides) if isinstance(x, CLArray) else (name, dtype, None, None)
+        for name, x, dtype in operands
+    )
+    launch = _settled(expression, helper, layouts, into.dtype, into.shape, into.strides)
+    if launch is None:
+        return into
+    arguments: list[Any] = []
+    for (_, x, dtype), steps in zip(operands, launch.steps, strict=True):
+        if steps is None:
+            arguments.append(_number(x, dtype))
+        else:
+            arguments += (x.memory, x.start, *steps)
+    arguments += (into.memory, into.start, *launch.tail)
+    into.device.launch(launch.source, launch.size, launch.group, arguments)
+    return into
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What is the same for all arrays of these layouts.
+
+    Attributes:
+        source: the kernel.
+        size, group: its work-items.
+        steps: for each operand the strides along the collapsed axes, None for a number.
+        tail: the strides of the result, and the sizes of the axes.
+    """
+
+    source: Source
+    size: tuple[int, int, int]
+    group: tuple[int, int, int]
+    steps: tuple[tuple[int, ...] | None, ...]
+    tail: tuple[int, ...]
+
+
+_Layout = tuple[str, DType, Shape | None, tuple[int, ...] | None]
+
+
+@lru_cache(maxsize=4096)
+def _settled(
+    expression: str,
+    helper: str,
+    layouts: tuple[_Layout, ...],
+    dtype: DType,
+    shape: Shape,
+    strides: tuple[int, ...],
+) -> _Launch | None:
+    """The launch for operands and a result of these layouts; None where there is no element."""
+    if 0 in shape:
+        return None
+    own = [broadcast_strides(s, t, shape) for _, _, s, t in layouts if s is not None and t is not None]
+    sizes, collapsed = collapse(shape, [*own, strides])
+    if not sizes:
+        sizes, collapsed = (1,), [(0,)] * len(collapsed)
+    rest = iter(collapsed)
+    steps = tuple(None if s is None else next(rest) for _, _, s, _ in layouts)
+    described = tuple(
+        (name, d, "n" if step is None else "c" if step[-1] == 1 else "r" if step[-1] == 0 else "s")
+        for (name, d, _, _), step in zip(layouts, steps, strict=True)
+    )
+    letter = "c" if collapsed[-1][-1] == 1 else "s"
+    source = elementwise(OPENCL_C, expression, helper, described, dtype, letter, len(sizes))
+    lanes = width(OPENCL_C, expression, described, dtype, letter, len(sizes))
+    first = -(-sizes[-1] // lanes)
+    size = (first, sizes[-2] if len(sizes) > 1 else 1, math.prod(sizes[:-2]))
+    return _Launch(source, size, (group_of(first), 1, 1), steps, (*collapsed[-1], *sizes))
+
+
+def copied(x: CLArray, into: CLArray) -> CLArray:
+    """The elements of ``x``, which broadcasts to the shape of ``into``, written there."""
+    # 16-bit floats are moved as integers, so that no NaN changes.
+    x, target = raw(x), raw(into)
+    run_elementwise("x", "", [("x", x, x.dtype)], target)
+    return into
+
+
+def raw(x: CLArray) -> CLArray:
+    """An array of 16-bit floats as one of the unsigned integers of their bits; any other as it is."""
+    if x.dtype not in OPENCL_C.arithmetic:
+        return x
+    return CLArray(x.device, x.memory, dtypes.uint16, x.shape, x.strides, x.start)
+
+
+def cast(x: CLArray, into: CLArray) -> CLArray:
+    """The elements of ``x`` in the dtype of ``into``, written there."""
+    if x.dtype is into.dtype:
+        return copied(x, into)
+    expression, helper = cast_of(x.dtype, into.dtype, OPENCL_C)
+    return run_elementwise(expression, helper, [("x", x, x.dtype)], into)
+
+
+def computable(x: CLArray) -> CLArray:
+    """``x``, or, where its dtype is only stored, a copy in that of its arithmetic."""
+    dtype = OPENCL_C.computed(x.dtype)
+    return x if dtype is x.dtype else cast(x, empty(x.device, x.shape, dtype))
+
+
+def rounding(function: Callable[[CLArray], CLArray], out: CLArray) -> CLArray:
+    """Let ``function`` write to ``out``; where its dtype is only stored, to an array of its arithmetic, which is rounded."""
+    dtype = OPENCL_C.computed(out.dtype)
+    if dtype is out.dtype:
+        return function(out)
+    return cast(function(empty(out.device, out.shape, dtype)), out)
+
+
+def _number(value: Any, dtype: DType) -> Any:
+    """A number of the host as a parameter, rounded to ``dtype`` once."""
+    return OPENCL_C.computed(dtype).numpy.type(dtype.numpy.type(value))
+
+
+def given(result: CLArray, into: CLArray | None) -> CLArray:
+    """``result`` itself, or its elements in ``into``."""
+    return result if into is None else copied(result, into)
+
+
+def contiguous(x: CLArray) -> CLArray:
+    """``x``, or a copy of it in row-major order without gaps."""
+    return x if x.contiguous else copied(x, empty(x.device, x.shape, x.dtype))
+
+
+def filled(value: Any, into: CLArray) -> CLArray:
+    """A number written to each element."""
+    return run_elementwise("x", "", [("x", value, into.dtype)], into)
+
+
+def room(device: CLDevice, shape: Shape, dtype: DType, into: CLArray | None) -> CLArray:
+    """``into``, or a new array."""
+    return empty(device, shape, dtype) if into is None else into

@@ -1,0 +1,128 @@
+"""Sums, products, largest elements and their positions, over any axes of arrays of any strides."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from plugrad import dtypes, ops
+from plugrad.dtypes import DType
+from plugrad.graph.source import arg_reduce, collapse, reduce, reduce_columns, reduce_rows
+from plugrad_opencl._array import CLArray, empty
+from plugrad_opencl._dialect import OPENCL_C
+from plugrad_opencl.kernels._run import computable, filled, group_of, room, rounding
+from plugrad_opencl.kernels._table import table
+
+_BLOCK: Final = 1 << 14
+"""Elements of a row that one work-item reduces, where there are few rows."""
+
+_ROWS: Final = 64
+"""So many rows keep a device busy without being cut into blocks."""
+
+
+def _axes(x: CLArray, axis: Any) -> list[int]:
+    if axis is None:
+        return list(range(len(x.shape)))
+    return [axis] if isinstance(axis, int) else list(axis)
+
+
+def _result(x: CLArray, axes: list[int], keepdims: bool, dtype: DType, into: CLArray | None) -> CLArray:
+    kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
+    return room(x.device, tuple(kept), dtype, into)
+
+
+class _Space:
+    """The axes of a reduction, collapsed: those kept with the strides of both arrays, those reduced with the operand's."""
+
+    def __init__(self, x: CLArray, axes: list[int], out: CLArray, keepdims: bool) -> None:
+        stay = [i for i in range(len(x.shape)) if i not in axes]
+        target = [out.strides[i] for i in stay] if keepdims else list(out.strides)
+        self.kept, (self.x_kept, self.out_kept) = collapse(
+            [x.shape[i] for i in stay], [[x.strides[i] for i in stay], target]
+        )
+        self.reduced, (self.x_reduced,) = collapse([x.shape[i] for i in axes], [[x.strides[i] for i in axes]])
+        self.count = math.prod(self.kept)
+
+    def arguments(self, x: CLArray, out: CLArray) -> list[Any]:
+        """What `reduce` and its like take."""
+        return [
+            *(x.memory, x.start, *self.x_kept, *self.x_reduced),
+            *(out.memory, out.start, *self.out_kept, *self.kept, *self.reduced),
+        ]
+
+
+def _general(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
+    source = reduce(OPENCL_C, function, x.dtype, out.dtype, len(space.kept), len(space.reduced))
+    arguments = [*space.arguments(x, out), space.count]
+    x.device.launch(source, (space.count,), (group_of(space.count),), arguments)
+
+
+def _columns(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
+    source = reduce_columns(OPENCL_C, function, x.dtype, len(space.kept), len(space.reduced))
+    first = -(-space.kept[-1] // OPENCL_C.lanes[x.dtype])
+    size = (first, math.prod(space.kept[:-1]))
+    x.device.launch(source, size, (1, 1), space.arguments(x, out))
+
+
+def _rows(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
+    (length,) = space.reduced
+    blocks = -(-length // _BLOCK) if space.count < _ROWS else 1
+    partial = out if blocks == 1 else empty(x.device, (space.count, blocks), x.dtype)
+    source = reduce_rows(OPENCL_C, function, x.dtype, len(space.kept))
+    sizes = [length, _BLOCK if blocks > 1 else length, blocks, space.count * blocks]
+    arguments = [x.memory, x.start, *space.x_kept, partial.memory, partial.start, *space.kept, *sizes]
+    x.device.launch(source, (space.count * blocks,), (1,), arguments)
+    if blocks > 1:
+        _reduce(function, partial, [1], False, out)
+
+
+def _reduce(function: str, x: CLArray, axes: list[int], keepdims: bool, out: CLArray) -> CLArray:
+    if not out.size:
+        return out
+    if not x.size:
+        return filled(1 if function == "prod" else 0, out)
+    if OPENCL_C.computed(out.dtype) is not out.dtype:
+        return rounding(lambda wide: _reduce(function, x, axes, keepdims, wide), out)
+    x = computable(x)
+    space = _Space(x, axes, out, keepdims)
+    lanes = OPENCL_C.lanes.get(x.dtype, 0) if x.dtype is out.dtype else 0
+    if lanes and space.x_reduced == (1,) and space.reduced[0] >= lanes and out.contiguous:
+        _rows(function, x, space, out)
+    elif (
+        lanes and space.kept and space.kept[-1] >= lanes and space.x_kept[-1] == 1 and space.out_kept[-1] == 1
+    ):
+        _columns(function, x, space, out)
+    else:
+        _general(function, x, space, out)
+    return out
+
+
+@table(ops.sum)
+def _(x: CLArray, *, axis: Any, keepdims: bool, dtype: DType, into: CLArray | None = None) -> CLArray:
+    axes = _axes(x, axis)
+    return _reduce("sum", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
+
+
+@table(ops.prod)
+def _(x: CLArray, *, axis: Any, keepdims: bool, dtype: DType, into: CLArray | None = None) -> CLArray:
+    axes = _axes(x, axis)
+    return _reduce("prod", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
+
+
+@table(ops.max)
+def _(x: CLArray, *, axis: Any, keepdims: bool, into: CLArray | None = None) -> CLArray:
+    axes = _axes(x, axis)
+    return _reduce("max", x, axes, keepdims, _result(x, axes, keepdims, x.dtype, into))
+
+
+@table(ops.argmax)
+def _(x: CLArray, *, axis: Any, keepdims: bool, into: CLArray | None = None) -> CLArray:
+    axes = _axes(x, axis)
+    out = _result(x, axes, keepdims, dtypes.int64, into)
+    if out.size:
+        x = computable(x)
+        space = _Space(x, axes, out, keepdims)
+        source = arg_reduce(OPENCL_C, x.dtype, len(space.kept), len(space.reduced))
+        arguments = [*space.arguments(x, out), space.count]
+        x.device.launch(source, (space.count,), (group_of(space.count),), arguments)
+    return out

@@ -1,0 +1,38 @@
+"""Sources of kernels in languages of the C family: templates, into which a backend puts its `Dialect`.
+
+Nothing here knows a device: a template gives the text of one kernel and the kinds of its parameters (`Source`), and the
+backend that asked for it compiles and launches it. Shapes and strides are parameters, so that one text serves all of them.
+"""
+
+from plugrad.graph.source.dialect import Dialect, Source
+from plugrad.graph.source.elementwise import elementwise
+from plugrad.graph.source.expressions import cast_of, expression_of, next_bits
+from plugrad.graph.source.indexing import gather, nonzero_count, nonzero_write, scatter
+from plugrad.graph.source.layout import collapse, contiguous_strides
+from plugrad.graph.source.product import product, tiled_product
+from plugrad.graph.source.reduction import arg_reduce, reduce, reduce_columns, reduce_rows
+from plugrad.graph.source.scan import cumulative, merge_runs, sort_runs
+
+__all__ = [
+    "Dialect",
+    "Source",
+    "arg_reduce",
+    "cast_of",
+    "collapse",
+    "contiguous_strides",
+    "cumulative",
+    "elementwise",
+    "expression_of",
+    "gather",
+    "merge_runs",
+    "next_bits",
+    "nonzero_count",
+    "nonzero_write",
+    "product",
+    "reduce",
+    "reduce_columns",
+    "reduce_rows",
+    "scatter",
+    "sort_runs",
+    "tiled_product",
+]
