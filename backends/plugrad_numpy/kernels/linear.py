@@ -28,15 +28,16 @@ def _small(specs: Any, attributes: Any) -> bool:
     return small(x, weight)
 
 
-@table(ops.linear, when=_small)
-@silent
-def _(x: Array, weight: Array, bias: Array | None, *, into: Array | None = None) -> Array:
+def _small_linear(x: Array, weight: Array, bias: Array | None, into: Array | None = None) -> Array:
     if not (x.flags.forc and weight.flags.forc):
         x, weight = taken(x), taken(weight)
     out = np.matmul(x, weight.T, into)
     if bias is not None:
         np.add(out, bias, out)
     return out
+
+
+table(ops.linear, when=_small, bare=_small_linear)(silent(_small_linear))
 
 
 @table(ops.linear, spreads=True)
@@ -66,7 +67,11 @@ def _(ct: Array, x: Array, *, into: Array | None = None) -> Array:
     return product(_rows(ct).T, _rows(x), into)
 
 
-@table(ops.linear.vjp_for("bias"))
-@silent
-def _(ct: Array, *, into: Array | None = None) -> Array:
-    return given(column_sums(widened(_rows(ct))).astype(ct.dtype, copy=False), into)
+def _bias_vjp(ct: Array, into: Array | None = None) -> Array:
+    rows = _rows(ct)
+    if is_low(ct.dtype):
+        return given(column_sums(widened(rows)).astype(ct.dtype), into)
+    return column_sums(rows, into)
+
+
+table(ops.linear.vjp_for("bias"), bare=_bias_vjp)(silent(_bias_vjp))
