@@ -130,7 +130,12 @@ class CLDevice:
         self.check()
 
     def launch(
-        self, source: Source, size: Sequence[int], group: Sequence[int], arguments: Sequence[Any]
+        self,
+        source: Source,
+        size: Sequence[int],
+        group: Sequence[int],
+        arguments: Sequence[Any],
+        checks: bool = False,
     ) -> None:
         """Put a kernel into the queue.
 
@@ -139,6 +144,7 @@ class CLDevice:
             size: work-items along each axis, none 0; along the first axis brought to a multiple of ``group``.
             group: work-items of a group along each axis.
             arguments: memory and numbers, as ``source.parameters`` says.
+            checks: whether it may report an index.
         """
         _alive()
         kernels = self._kernels()
@@ -149,15 +155,18 @@ class CLDevice:
             group = (self._group, *group[1:])
         whole = (-(-size[0] // group[0]) * group[0], *size[1:])
         kernel(self.queue, whole, group, *arguments)
+        if checks:
+            self._armed = (
+                True  # after the kernel is in the queue: a check by another thread may come at any time
+            )
 
     def site(self, name: str, axis: int, size: int) -> int:
         """A number by which a kernel reports an index that is out of range for an axis of an op's operand."""
-        self._armed = True
         with self._lock:
             return self._sites.setdefault((name, axis, size), len(self._sites) + 1)
 
     def check(self) -> None:
-        """Raise what kernels reported; the queue need not be empty.
+        """Raise what kernels in the queue reported; the thread that asks first is told, whichever launched them.
 
         Raises:
             IndexRangeError: if an index was out of range.

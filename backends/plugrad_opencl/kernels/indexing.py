@@ -54,7 +54,7 @@ def _gather(
         *(x.memory, x.start, *_arguments(name, x.device, indices, shape[at:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[at:stop])),
     ]
-    x.device.launch(source, (after, entries, before), (group_of(after), 1, 1), arguments)
+    x.device.launch(source, (after, entries, before), (group_of(after), 1, 1), arguments, checks=True)
 
 
 @table(ops.gather_nd)
@@ -92,7 +92,7 @@ def _scatter(x: CLArray, indices: Sequence[CLArray], axis: int, out: CLArray) ->
         *(x.memory, x.start, *_arguments("scatter_nd", x.device, indices, shape[axis:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[axis:stop])),
     ]
-    x.device.launch(source, (after, before), (group_of(after), 1), arguments)
+    x.device.launch(source, (after, before), (group_of(after), 1), arguments, checks=True)
     return out
 
 

@@ -8,13 +8,16 @@ from typing import Any, Final
 from plugrad import dtypes, ops
 from plugrad.dtypes import DType
 from plugrad.graph.source import arg_reduce, collapse, reduce, reduce_columns, reduce_rows
-from plugrad_opencl._array import CLArray, empty
+from plugrad_opencl._array import CLArray, empty, sliced
 from plugrad_opencl._dialect import OPENCL_C
 from plugrad_opencl.kernels._run import computable, filled, group_of, room, rounding
 from plugrad_opencl.kernels._table import table
 
 _BLOCK: Final = 1 << 14
 """Elements of a row that one work-item reduces, where there are few rows."""
+
+_TURN: Final = 32
+"""Rows of which one work-item takes its columns, where there are many."""
 
 _ROWS: Final = 64
 """So many rows keep a device busy without being cut into blocks."""
@@ -76,6 +79,28 @@ def _rows(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
         _reduce(function, partial, [1], False, out)
 
 
+def _in_turns(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
+    """Columns of many rows: few rows at a time, whose memory pages stay at hand, and then what these came to."""
+    (n,), (m,) = space.reduced, space.kept
+    rows, (step,) = x.view((n, m), (*space.x_reduced, 1)), space.x_reduced
+    turns = n // _TURN
+    partial = empty(x.device, (-(-n // _TURN), m), x.dtype)
+    _reduce(
+        function,
+        rows.view((turns, _TURN, m), (_TURN * step, step, 1)),
+        [1],
+        False,
+        partial.view((turns, m), (m, 1)),
+    )
+    if turns * _TURN < n:
+        left, last = (
+            sliced(rows, [(turns * _TURN, n, 1), (0, m, 1)]),
+            sliced(partial, [(turns, turns + 1, 1), (0, m, 1)]),
+        )
+        _reduce(function, left, [0], True, last)
+    _reduce(function, partial, [0], False, out.view((m,), (1,)))
+
+
 def _reduce(function: str, x: CLArray, axes: list[int], keepdims: bool, out: CLArray) -> CLArray:
     if not out.size:
         return out
@@ -91,7 +116,10 @@ def _reduce(function: str, x: CLArray, axes: list[int], keepdims: bool, out: CLA
     elif (
         lanes and space.kept and space.kept[-1] >= lanes and space.x_kept[-1] == 1 and space.out_kept[-1] == 1
     ):
-        _columns(function, x, space, out)
+        if len(space.reduced) == len(space.kept) == 1 and space.reduced[0] >= 32 * _TURN:
+            _in_turns(function, x, space, out)
+        else:
+            _columns(function, x, space, out)
     else:
         _general(function, x, space, out)
     return out

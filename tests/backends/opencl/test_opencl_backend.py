@@ -129,7 +129,7 @@ def test_products_of_matrices(n: int, k: int, m: int, turned: bool, dtype: str) 
     np.testing.assert_allclose(pg.matmul(x, y).numpy(), a @ b, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (70, 40), (5, 17, 33), (3, 200_000)])
+@pytest.mark.parametrize("shape", [(3, 5), (70, 40), (5, 17, 33), (3, 200_000), (3001, 37)])
 @pytest.mark.parametrize("axis", [0, 1, -1, None])
 def test_reductions(shape: tuple[int, ...], axis: int | None) -> None:
     """Rows, columns and the general form, whole vectors and what is left of them, rows cut into blocks."""
