@@ -16,7 +16,9 @@ from plugrad_numpy.kernels._table import table
 
 Array = Any
 
-_SMALL: Final = 1 << 20
+_QUIET: Final = 9216
+"""Elements of a matrix up to which OpenBLAS multiplies it with a vector in one thread by itself."""
+_SMALL: Final = 1 << 18
 """The product of the three sizes up to which nothing but NumPy's own product comes into question."""
 
 
@@ -88,7 +90,10 @@ def column_sums(x: Array, into: Array | None = None) -> Array:
 
     NumPy's own sum takes five to ten times as long.
     """
-    return np.matmul(ones(len(x), x.dtype), taken(x), into)
+    if x.size <= _QUIET:
+        return np.matmul(ones(len(x), x.dtype), taken(x), into)
+    with _blas.single_threaded():
+        return np.matmul(ones(len(x), x.dtype), taken(x), into)
 
 
 @table(ops.matrix_product.vjp_for("x1"))

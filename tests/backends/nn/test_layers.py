@@ -101,7 +101,9 @@ def test_batch_norm_without_momentum_keeps_the_average_eager_and_captured(device
         call = jitted(norm)
         for batch in x:
             call(pg.asarray(batch, device=device))
-        np.testing.assert_allclose(norm.running_mean.numpy(), x.mean(axis=1).mean(axis=0), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            norm.running_mean.numpy(), x.mean(axis=1).mean(axis=0), rtol=1e-5, atol=1e-7
+        )
         np.testing.assert_allclose(norm.running_var.numpy(), x.var(axis=1, ddof=1).mean(axis=0), rtol=1e-5)
         assert int(norm.num_batches_tracked) == 3
 

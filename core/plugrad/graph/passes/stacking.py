@@ -43,7 +43,9 @@ def _parts(value: Value, uses: Mapping[Value, int]) -> list[Value] | None:
         node = waiting.pop().node
         if node is None or (node.results[0] is not value and uses[node.results[0]] > 1):
             return None
-        if node.op.name == "add" and all(isinstance(o, Value) and o.spec is value.spec for o in node.operands):
+        if node.op.name == "add" and all(
+            isinstance(o, Value) and o.spec is value.spec for o in node.operands
+        ):
             waiting += node.operands
         elif node.op is register["select"].vjp_for("x") and node.attributes["x"] is value.spec:
             rules.append(node)
