@@ -84,6 +84,12 @@ def test_the_reference_shows_what_exists() -> None:
     for name in DOCUMENTED:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("plugrad"):
+                # A package whose extra is not installed here: its files are.
+                package, *rest = name.split(".")
+                file = Path(*rest).with_suffix(".py") if rest else Path("__init__.py")
+                assert (ROOT / "backends" / package / file).is_file(), f"docs/reference shows {name}"
+                continue
             parent, _, attribute = name.rpartition(".")
             assert hasattr(importlib.import_module(parent), attribute), f"docs/reference shows {name}"
