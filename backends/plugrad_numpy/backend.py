@@ -24,16 +24,13 @@ Array = np.ndarray[Any, Any]
 
 
 class _Row(np.ndarray[Any, Any]):
-    """Memory that several arrays have parts of.
+    """Memory that several arrays have parts of. It holds none of them: nothing collects a cycle through a base.
 
     Attributes:
-        parts: these arrays; ``identities`` are theirs.
-        whole: all of it.
+        parts: the identities of these arrays. No others have it as their base but those that `joined` gives.
     """
 
-    parts: list[Array]
-    identities: list[int]
-    whole: Array
+    parts: list[int]
 
 
 class NumPyBackend(Backend):
@@ -93,15 +90,13 @@ class NumPyBackend(Backend):
 
     def exclusive(self, arrays: Sequence[Array | None], references: Sequence[int]) -> bool:
         """Whether each array owns its memory, or has its own part of a `_Row`, and no view refers to it."""
-        # An array with another base is a view, or foreign memory. Views of views of a row have those as their base, since
-        # NumPy looks through arrays of the same type alone. A row refers to its parts.
+        # An array with another base is a view, or foreign memory. Views of a part of a row have the part as their base, since
+        # NumPy looks through arrays of the same type alone.
         if set(map(type, arrays)) != _ARRAYS:
             return not arrays
-        bases = list(map(_base, arrays))
-        if not _BASES.issuperset(map(type, bases)):
+        if not _BASES.issuperset(map(type, map(_base, arrays))):
             return False
-        limits = [r + _OWN + (b is not None) for r, b in zip(references, bases, strict=True)]
-        return all(map(operator.le, map(sys.getrefcount, arrays), limits))
+        return all(map(operator.le, map(sys.getrefcount, arrays), [r + _OWN for r in references]))
 
     def side_by_side(self, specs: Sequence[Spec]) -> Sequence[Array]:
         """Views of one row."""
@@ -110,15 +105,18 @@ class NumPyBackend(Backend):
         for spec in specs:
             parts.append(np.ndarray(spec.shape, row.dtype, row, at * row.itemsize))
             at += spec.size
-        row.parts = parts
-        row.identities = list(map(id, parts))
-        row.whole = np.ndarray(row.shape, row.dtype, row)
+        row.parts = list(map(id, parts))
         return parts
 
     def joined(self, arrays: Sequence[Array | None]) -> Array | None:
         """The row, where these are its parts."""
         row = getattr(arrays[0], "base", None)
-        return row.whole if type(row) is _Row and row.identities == list(map(id, arrays)) else None
+        if type(row) is not _Row or row.parts != list(map(id, arrays)):
+            return None
+        # Where a part is gone, another array may have its identity, but not its base.
+        if set(map(id, map(_base, arrays))) != {id(row)}:
+            return None
+        return np.ndarray(row.shape, row.dtype, row)
 
     def part(self, array: Array, axis: int, start: int, stop: int) -> Array:
         """A slice."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from plugrad.dispatch.statement import Call, Kind
 from plugrad.spec import Spec
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ def factors_of(
     op: Op[..., Any], specs: Sequence[Any], attributes: Mapping[str, Any], results: Sequence[Spec]
 ) -> list[Factor]:
     """The factors of an application; those of an elementwise op, and of its rules, follow from broadcasting."""
-    from plugrad.dispatch.statement import Call, Kind
-
     rule = op.factors
     if rule is None:
         if op.kind is not Kind.ELEMENTWISE:

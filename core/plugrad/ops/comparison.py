@@ -267,7 +267,7 @@ def bitwise_left_shift(x1: Tensor | Scalar, x2: Tensor | Scalar, /) -> Tensor:
     dtypes=INTEGER,
     primitive=True,
     differentiable=False,
-    expression="x1 >> (x2 < 8 * sizeof(x1) ? x2 : 8 * sizeof(x1) - 1)",
+    expression="x2 < 8 * sizeof(x1) ? x1 >> x2 : x1 < 0 ? -1 : 0",
     samples=_shift_samples,
 )
 def bitwise_right_shift(x1: Tensor | Scalar, x2: Tensor | Scalar, /) -> Tensor:

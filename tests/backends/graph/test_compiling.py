@@ -12,12 +12,13 @@ import pytest
 import plugrad as pg
 from plugrad import nn, optim
 from plugrad.backend import Capabilities, register_backend
-from plugrad.dispatch.lowering import flatten, with_modes
+from plugrad.dispatch.lowering import with_modes
 from plugrad.dispatch.modes import local
 from plugrad.errors import DeviceError
 from plugrad.graph.ir import Graph, Value
 from plugrad.spec import Device
 from plugrad_numpy.backend import NumPyBackend
+from support.graphs import run_node
 
 
 class Compiling(NumPyBackend):
@@ -44,13 +45,8 @@ class Compiling(NumPyBackend):
         def run(inputs: Sequence[Any]) -> Sequence[Any]:
             known: dict[Value, Any] = {**dict(zip(graph.inputs, inputs, strict=True)), **graph.constants}
             for node, kernel in zip(graph.nodes, kernels, strict=True):
-                given = [
-                    [known[v] for v in o] if isinstance(o, tuple) else known[o] if isinstance(o, Value) else o
-                    for o in node.operands
-                ]
                 assert kernel is not None
-                made = kernel.function(*given, **node.attributes)
-                known.update(zip(node.results, [a for a in flatten((made,)) if a is not None], strict=True))
+                run_node(node, kernel.function, known)
             return [known[v] for v in graph.outputs]
 
         return run

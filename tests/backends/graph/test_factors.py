@@ -12,7 +12,6 @@ import pytest
 import plugrad as pg
 from plugrad.backend import backend_of, resolve_device
 from plugrad.dispatch.factors import SUM, Factor, factors_of
-from plugrad.dispatch.lowering import flatten
 from plugrad.dispatch.modes import local
 from plugrad.dispatch.op import Op
 from plugrad.graph.ir import Composed, Graph, Node, Value
@@ -20,6 +19,7 @@ from plugrad.graph.jitted import jit
 from plugrad.graph.memory import kernel_of
 from plugrad.graph.region import Region, length_of
 from plugrad.graph.rewrite import specs_of
+from support.graphs import run_node
 from support.samples import flat, operands, samples_of, stated_ops
 
 OPS = [op for op in stated_ops() if op.sampler is not None and not op.data_dependent]
@@ -91,13 +91,7 @@ def test_parts_make_up_the_whole(op: Op[..., Any], device: str) -> None:
         for node in graph.nodes:
             if any(v not in known for v in node.reads()):
                 continue  # it depends on a cell, such as a counter of random numbers
-            given = [
-                [known[v] for v in o] if isinstance(o, tuple) else known[o] if isinstance(o, Value) else o
-                for o in node.operands
-            ]
-            made = kernel_of(node, backend, local.modes).function(*given, **node.attributes)
-            whole = [a for a in flatten((made,)) if a is not None]
-            known.update(zip(node.results, whole, strict=True))
+            whole = run_node(node, kernel_of(node, backend, local.modes).function, known)
             results = [v.spec for v in node.results]
             if isinstance(node.op, Composed):
                 continue

@@ -12,7 +12,6 @@ import plugrad as pg
 from plugrad import nn, optim, tree
 from plugrad.backend import backend_of, resolve_device
 from plugrad.dispatch.data import TensorData
-from plugrad.dispatch.lowering import flatten
 from plugrad.dispatch.modes import local
 from plugrad.graph.capture import Capture
 from plugrad.graph.ir import Graph, Value
@@ -20,8 +19,8 @@ from plugrad.graph.memory import kernel_of
 from plugrad.graph.passes import PASSES, Context, run_passes
 from plugrad.graph.passes.constants import constants
 from plugrad.graph.passes.lowering import lower
-from plugrad.graph.rewrite import values_of
 from plugrad.graph.serial import from_json, same, to_json
+from support.graphs import run_node
 
 
 def captured(fn: Callable[..., Any], *args: Any) -> tuple[Graph, list[Any]]:
@@ -43,13 +42,7 @@ def computed(graph: Graph, inputs: list[Any], device: str) -> list[bytes]:
     backend = backend_of(resolve_device(device))
     known: dict[Value, Any] = {**dict(zip(graph.inputs, inputs, strict=True)), **graph.constants}
     for node in graph.nodes:
-        kernel = kernel_of(node, backend, local.modes)
-        operands = [
-            [known[v] for v in o] if isinstance(o, tuple) else known[o] if isinstance(o, Value) else o
-            for o in node.operands
-        ]
-        given = flatten((kernel.function(*operands, **node.attributes),))
-        known.update(zip(values_of(node.form), [g for g in given if g is not None], strict=True))
+        run_node(node, kernel_of(node, backend, local.modes).function, known)
     return [np.ascontiguousarray(backend.to_host(known[v])).tobytes() for v in graph.outputs]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,6 +239,33 @@ def test_bundled_memory_is_let_go_of_where_somebody_holds_it(device: str) -> Non
                 np.testing.assert_array_equal(p.numpy(), q.numpy())
         for t, was in held:
             np.testing.assert_array_equal(t if isinstance(t, np.ndarray) else t.numpy(), was)
+
+
+def test_joined_memory_is_freed_with_its_arrays(device: str) -> None:
+    joining(device)
+    backend, found = backend_of(resolve_device(device)), resolve_device(device)
+    spec = pg.zeros((1 << 18,), device=device).spec
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            parts = backend.side_by_side([spec, spec])
+            whole = backend.joined(parts)
+            assert backend.shape(whole) == (2 << 18,)
+            assert backend.joined(parts[::-1]) is None
+            assert backend.joined(parts[:1]) is None
+            del parts, whole
+        assert tracemalloc.get_traced_memory()[0] < spec.nbytes, "a row outlives its parts"
+        with pg.use_device(found):
+            x, target = pg.random.normal((16, 6)), pg.random.integers((16,), 0, 4)
+            _, step = model_and_step(jit, width=1000)
+            for _ in range(3):
+                step(x, target)
+        assert bundles(step)
+        del step, _
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < spec.nbytes, "a model's rows outlive it"
+    finally:
+        tracemalloc.stop()
 
 
 def test_parameters_of_different_counts_of_steps_are_apart(device: str) -> None:

@@ -40,7 +40,6 @@ _UNSIGNED: Final = {
     "floor_divide": "x2 == 0 ? 0 : x1 / x2",
     "remainder": "x2 == 0 ? 0 : x1 % x2",
     "pow": "power(({word})x1, ({word})x2)",
-    "bitwise_right_shift": "x2 < 8 * sizeof(x1) ? x1 >> x2 : 0",
 }
 _POWER: Final = """{function} {word} power({word} base, {word} exponent)
 {{
