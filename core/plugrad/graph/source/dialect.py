@@ -52,6 +52,8 @@ class Dialect:
         store: a statement that writes the vector ``{value}`` there.
         splat: the vector that has the number ``{value}`` in each lane.
         fma: ``{a} * {b} + {c}``, as fast as it comes.
+        shape: names of parameters, int64, that each kernel has after its others, for ``indices`` to use: how many groups
+            of work-items there are along the first axis, and along the second. Empty for a language that tells by itself.
     """
 
     kernel: str
@@ -72,6 +74,7 @@ class Dialect:
     store: str = ""
     splat: str = ""
     fma: str = "{a} * {b} + {c}"
+    shape: tuple[str, ...] = ()
 
     @property
     def index(self) -> str:
@@ -135,6 +138,7 @@ class Writer:
 
     def source(self) -> Source:
         """The finished kernel."""
+        self.numbers(*self.dialect.shape)
         head = f"{self.dialect.kernel} {self.name}({', '.join(self.declared)})"
         text = "\n".join([*self.parts, head, "{", *self.lines, "}", ""])
         return Source(self.name, text, tuple(self.kinds))
