@@ -62,4 +62,6 @@ OPENCL_C: Final = Dialect(
     store="vstore{lanes}({value}, 0, {place});",
     splat="({type}{lanes})({value})",
     fma="fma({a}, {b}, {c})",
+    compose="({type}{lanes})({values})",
+    lane="{vector}.s{lane:x}",
 )

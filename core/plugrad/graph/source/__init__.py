@@ -9,12 +9,15 @@ from plugrad.graph.source.elementwise import elementwise
 from plugrad.graph.source.expressions import cast_of, expression_of, next_bits
 from plugrad.graph.source.indexing import gather, nonzero_count, nonzero_write, scatter
 from plugrad.graph.source.layout import collapse, contiguous_strides
-from plugrad.graph.source.product import product, tiled_product
+from plugrad.graph.source.product import product, row_products, summed_parts, tiled_product
 from plugrad.graph.source.reduction import arg_reduce, reduce, reduce_columns, reduce_rows
 from plugrad.graph.source.scan import cumulative, merge_runs, sort_runs
+from plugrad.graph.source.tile import Epilogue
+from plugrad.graph.source.transposition import transpose
 
 __all__ = [
     "Dialect",
+    "Epilogue",
     "Source",
     "arg_reduce",
     "cast_of",
@@ -32,7 +35,10 @@ __all__ = [
     "reduce",
     "reduce_columns",
     "reduce_rows",
+    "row_products",
     "scatter",
     "sort_runs",
+    "summed_parts",
     "tiled_product",
+    "transpose",
 ]

@@ -52,6 +52,8 @@ class Dialect:
         store: a statement that writes the vector ``{value}`` there.
         splat: the vector that has the number ``{value}`` in each lane.
         fma: ``{a} * {b} + {c}``, as fast as it comes.
+        compose: the vector of the ``{values}``, separated by commas.
+        lane: the element ``{lane}`` of the vector ``{vector}``; "" where vectors are not taken apart.
     """
 
     kernel: str
@@ -72,6 +74,8 @@ class Dialect:
     store: str = ""
     splat: str = ""
     fma: str = "{a} * {b} + {c}"
+    compose: str = ""
+    lane: str = ""
 
     @property
     def index(self) -> str:
