@@ -12,11 +12,14 @@ import numpy as np
 
 from plugrad import dtypes
 from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
+from plugrad.backend.kernels import Kernel
 from plugrad.dtypes import DType, as_dtype
+from plugrad.graph.ir import Graph
 from plugrad.spec import Device, Shape, Spec
 from plugrad_opencl import _device, kernels
 from plugrad_opencl._array import CLArray, as_host, empty, joined, side_by_side
 from plugrad_opencl._device import CLDevice
+from plugrad_opencl._generated import generate
 from plugrad_opencl._memory import Block, Memory
 from plugrad_opencl._recording import Recordings
 from plugrad_opencl.kernels._run import contiguous
@@ -42,7 +45,9 @@ class OpenCLBackend(Backend):
         self._found = _device.found()
         self._recordings: WeakKeyDictionary[Callable[..., Any], Recordings] = WeakKeyDictionary()
         self._capabilities = [
-            Capabilities(dtypes=d.dtypes, broadcasting=True, scalars=True, placing=True, joining=True)
+            Capabilities(
+                dtypes=d.dtypes, broadcasting=True, scalars=True, placing=True, joining=True, generating=True
+            )
             for d in self._found
         ]
 
@@ -88,6 +93,10 @@ class OpenCLBackend(Backend):
     def shape(self, array: CLArray) -> Shape:
         """The shape of the array."""
         return array.shape
+
+    def generate(self, graph: Graph) -> Kernel | None:
+        """A kernel of the templates of `plugrad.graph.source`."""
+        return generate(graph)
 
     def synchronize(self, device: Device) -> None:
         """Wait for the queue.
