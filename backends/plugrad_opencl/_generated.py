@@ -24,17 +24,17 @@ _ARGUMENTS: Final = 96
 def generate(graph: Graph) -> Kernel | None:
     """A kernel for a graph; None where it is no program."""
     program = program_of(graph, OPENCL_C)
-    if program is None or 4 * (len(program.reads) + len(program.outputs)) + len(program.numbers) > _ARGUMENTS:
+    if program is None or 4 * (len(program.reads) + len(program.writes)) + len(program.numbers) > _ARGUMENTS:
         return None
     return Kernel(Generated(program), inplace=_inplace(program), partial=True)
 
 
 def _inplace(program: Program) -> tuple[str, ...]:
     """The operands that results may be written over: what is read where it is written, in one turn over all."""
-    if program.reduced:
+    if program.reduced or len(program.writes) > len(program.graph.outputs):
         return ()
-    outputs = {o.place[0].spec for o in program.outputs}
-    sizes = {v.spec.dtype.itemsize for v in (o.place[0] for o in program.outputs)}
+    outputs = {v.spec for v in program.graph.outputs}
+    sizes = {s.dtype.itemsize for s in outputs}
     found = []
     for i, value in enumerate(program.graph.inputs):
         reads = [axes for v, axes in program.reads if v is value]
@@ -111,8 +111,8 @@ class _Bound:
                 x = arrays[i]
                 arguments += (x.memory, x.start, *strides)
         arguments += self._numbers
-        for i, strides in launch.writes:
-            arguments += (results[i].memory, results[i].start, *strides)
+        for i, more, strides in launch.writes:
+            arguments += (results[i].memory, results[i].start + more, *strides)
         partial = []
         for spec, strides in launch.partial:
             part = empty(device, spec.shape, spec.dtype)
@@ -121,7 +121,7 @@ class _Bound:
         arguments += launch.tail
         device.launch(launch.source, (launch.items,), (launch.group,), arguments)
         if self._after is not None:
-            rest = [i for i in range(len(specs)) if i not in {w for w, _ in launch.writes}]
+            rest = [i for i in range(len(specs)) if i not in {w for w, _, _ in launch.writes}]
             into = tuple(results[i] for i in rest)
             self._after(*partial, *arrays, into=into if len(into) > 1 else into[0])
         return results

@@ -13,7 +13,7 @@ from typing import Final
 
 from plugrad.dtypes import DType
 from plugrad.graph.source.dialect import Source
-from plugrad.graph.source.layout import Strides, collapse
+from plugrad.graph.source.layout import Strides, collapse, contiguous_strides
 from plugrad.graph.source.loops import Layout, kernel_text
 from plugrad.graph.source.program import Place, Program
 from plugrad.spec import Spec
@@ -36,7 +36,8 @@ class Launch:
         reads: for each read of the program, the index of the input, or None for a count from 0 on, and the strides that
             follow its memory and first place; of a number None.
         numbers: the floats that follow.
-        writes: for each result that this kernel writes, its index and its strides, which follow memory and first place.
+        writes: for each of the program's that this kernel does, the index of the result, what is added to its first place,
+            and the strides that follow its memory and first place.
         layouts: for each result its strides along its own axes, as this launch takes it.
         partial: what parts come to: spec and strides of each array, whose memory follows.
         tail: the numbers that end the parameters.
@@ -48,7 +49,7 @@ class Launch:
     group: int
     reads: tuple[tuple[int | None, Strides | None], ...]
     numbers: tuple[tuple[float, DType], ...]
-    writes: tuple[tuple[int, Strides], ...]
+    writes: tuple[tuple[int, int, Strides], ...]
     layouts: tuple[Strides, ...]
     partial: tuple[tuple[Spec, Strides], ...]
     tail: tuple[int, ...]
@@ -69,7 +70,7 @@ def launch_of(
     order = _order(program, inputs, outputs)
     reads = [_along_space(program, p, inputs) for p in program.reads]
     layouts = [_own_strides(program, i, order) if s is None else s for i, s in enumerate(outputs)]
-    writes = [_spread(program, o.place, layouts[i]) for i, o in enumerate(program.outputs)]
+    writes = [_spread(program, w.place, layouts[w.output]) for w in program.writes]
     kept, reduced = ([a for a in order if (a in program.reduced) is r] for r in (False, True))
     along = bool(reduced) and order[-1] in program.reduced
     given = [s for s in (*reads, *writes) if s is not None]
@@ -106,8 +107,8 @@ def launch_of(
         along,
         tuple(t for t, _ in read_letters),
         tuple(
-            t if o.full else t[: len(k_sizes)]
-            for (t, _), o in zip(write_letters, program.outputs, strict=True)
+            t if w.full else t[: len(k_sizes)]
+            for (t, _), w in zip(write_letters, program.writes, strict=True)
         ),
         split,
     )
@@ -123,9 +124,9 @@ def launch_of(
         ),
         tuple(program.numbers),
         tuple(
-            (i, s or ())
-            for i, (o, (_, s)) in enumerate(zip(program.outputs, write_letters, strict=True))
-            if o.full or not split
+            (w.output, w.first * layouts[w.output][w.axis] if w.first else 0, s or ())
+            for w, (_, s) in zip(program.writes, write_letters, strict=True)
+            if w.full or not split
         ),
         tuple(layouts),
         tuple(_partial(program, blocks, order)) if split else (),
@@ -159,11 +160,8 @@ def _order(
     It is the order in memory of the first result that is given, else of the largest operand.
     """
     axes = [a for a, n in enumerate(program.shape) if n != 1]
-    found = [
-        _spread(program, o.place, s)
-        for o, s in zip(program.outputs, outputs, strict=True)
-        if o.full and s is not None
-    ]
+    given = [(w.place, outputs[w.output]) for w in program.writes if w.full]
+    found = [_spread(program, place, s) for place, s in given if s is not None]
     if not found:
         reads = [_along_space(program, p, inputs) for p in program.reads if p[0].node is None]
         found = [s for s in reads if s is not None and all(s[a] for a in axes)]
@@ -174,7 +172,11 @@ def _order(
 
 def _own_strides(program: Program, output: int, order: Sequence[int]) -> Strides:
     """The strides of a new result without gaps, its axes in the order of those of the space."""
-    _, axes = program.outputs[output].place
+    shape = program.graph.outputs[output].spec.shape
+    write, *rest = (w for w in program.writes if w.output == output)
+    if rest:
+        return contiguous_strides(shape)
+    axes = write.place[1]
     steps: dict[int, int] = {}
     step = 1
     for axis in reversed([a for a in order if a in axes]):

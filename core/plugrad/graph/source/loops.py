@@ -120,7 +120,7 @@ class _Loops:
             head.numbers(*self._strides(f"a{i}", letters))
         for i, (_, dtype) in enumerate(program.numbers):
             head.number(f"c{i}", dtype)
-        for i, (output, letters) in enumerate(zip(program.outputs, layout.writes, strict=True)):
+        for i, (output, letters) in enumerate(zip(program.writes, layout.writes, strict=True)):
             if output.full or not layout.split:
                 head.memory(f"o{i}", output.place[0].spec.dtype, const=False)
                 head.number(f"o{i}_start")
@@ -258,7 +258,7 @@ class _Loops:
                 added.append((node, self.write.cast(term, node.results[0].spec.dtype)))
         stored = [
             (i, self._term(o.place))
-            for i, o in enumerate(program.outputs)
+            for i, o in enumerate(program.writes)
             if o.full and program.turn(o.place) == self.turn
         ]
         self.write.lines = self.loop.lines
@@ -278,7 +278,7 @@ class _Loops:
         program = self.program
         self.turn = program.stages + 1
         if not self.layout.split:
-            for i, output in enumerate(program.outputs):
+            for i, output in enumerate(program.writes):
                 if not output.full:
                     term = self._term(output.place)
                     self.write.lines = scope.lines
@@ -493,7 +493,7 @@ class _Loops:
         """What an earlier turn wrote where a result goes."""
         letters = self.layout.writes[output]
         self.write.lines = scope.lines
-        dtype = self.program.outputs[output].place[0].spec.dtype
+        dtype = self.program.writes[output].place[0].spec.dtype
         where = self._where(f"o{output}", letters)
         along = letters[self.axes.index(self.lane)]
         if not self.wide or along == "0":

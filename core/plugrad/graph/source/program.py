@@ -35,7 +35,7 @@ MOVED: Final = frozenset(("broadcast_to", "reshape", "permute_dims"))
 """What is followed through by axes."""
 MADE: Final = frozenset(("full", "iota"))
 """What is an expression of the index."""
-_COSTLY: Final = frozenset(
+COSTLY: Final = frozenset(
     ("exp", "expm1", "log", "log1p", "erf", "tanh", "pow", "sin", "cos", "atan2", "remainder", "floor_divide")
 )
 """What costs more to compute again than to keep in a cache."""
@@ -71,21 +71,33 @@ def elementwise(node: Node) -> bool:
     return op.name != "nextafter" or node.results[0].spec.dtype.itemsize > 2
 
 
+def _parts(value: Value) -> list[Value]:
+    """What a result is concatenated of, or itself."""
+    node = value.node
+    return list(node.reads()) if node is not None and node.op.name == "concatenate" else [value]
+
+
 def _squeezed(shape: Shape) -> Shape:
     return tuple(n for n in shape if n != 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A result of a program.
+class Write:
+    """What is written of a result of a program: all of it, or one of those that it is concatenated of.
 
     Attributes:
         place: the value.
         full: it has all axes of the space; else those kept.
+        output: which result.
+        axis: along which axis of the result it has a place of its own.
+        first: that place.
     """
 
     place: Place
     full: bool
+    output: int
+    axis: int = 0
+    first: int = 0
 
 
 class Program:
@@ -96,7 +108,7 @@ class Program:
         dialect: the language that it is for.
         shape: of the space.
         reduced: the axes of the space that are reduced, those of size 1 left out.
-        outputs: the results.
+        writes: what is written of the results, in their order.
         reads: the inputs as they are read, and the counting indices (`iota`), in order.
         stage: by reduction, in which turn over the reduced axes it is computed, from 1 on.
         numbers: floats that are parameters of the kernel, with their dtypes.
@@ -115,7 +127,7 @@ class Program:
         self.shape: Shape = (
             next(whole.reads()).spec.shape
             if whole is not None
-            else max((v.spec for v in graph.outputs), key=lambda s: s.size).shape
+            else max((v.spec for o in graph.outputs for v in _parts(o)), key=lambda s: s.size).shape
         )
         self.reduced: frozenset[int] = frozenset() if whole is None else self._axes_of(whole)
         self.reads: list[Place] = []
@@ -124,9 +136,9 @@ class Program:
         self._write = Statements(dialect, 1)
         self._levels: dict[Place, int] = {}
         self._sources: dict[Any, Source] = {}
-        self.outputs = [self._output(v) for v in graph.outputs]
-        for output in self.outputs:
-            self.level(output.place)
+        self.writes = [w for i, v in enumerate(graph.outputs) for w in self._written(i, v)]
+        for write in self.writes:
+            self.level(write.place)
 
     @cached_property
     def inner(self) -> set[Value]:
@@ -142,7 +154,7 @@ class Program:
     def stages(self) -> int:
         """How many turns over the reduced axes there are."""
         last = max(self.stage.values(), default=0)
-        return max([last, *(self.turn(o.place) for o in self.outputs if o.full)])
+        return max([last, *(self.turn(o.place) for o in self.writes if o.full)])
 
     def turn(self, place: Place) -> int:
         """In which turn a value of all axes is known."""
@@ -156,13 +168,25 @@ class Program:
         shape = next(node.reads()).spec.shape
         return frozenset(a for a in node.attributes["axis"] if shape[a] != 1)
 
-    def _output(self, value: Value) -> Output:
+    def _written(self, output: int, value: Value) -> Iterator[Write]:
+        if value.node is None or value.node.op.name != "concatenate":
+            yield self._write_of(output, value)
+            return
+        axis, first = value.node.attributes["axis"], 0
+        for part in value.node.reads():
+            write = self._write_of(output, part)
+            if not write.full:
+                raise ValueError("what has no reduced axes is concatenated")
+            yield Write(write.place, True, output, axis, first)
+            first += part.spec.shape[axis]
+
+    def _write_of(self, output: int, value: Value) -> Write:
         shape = value.spec.shape
         sizes = _squeezed(shape)
         for full, axes in ((True, [a for a in self.identity() if a is not None]), (False, self.kept)):
             if sizes == tuple(self.shape[a] for a in axes):
                 rest = iter(axes)
-                return Output((value, tuple(None if n == 1 else next(rest) for n in shape)), full)
+                return Write((value, tuple(None if n == 1 else next(rest) for n in shape)), full, output)
         raise ValueError(f"a result of shape {shape} in a space of {self.shape}")
 
     def operands(self, place: Place) -> Iterator[Place]:
@@ -250,7 +274,7 @@ class Program:
     def scratch(self) -> dict[Place, tuple[int, int]]:
         """What is worth keeping from an earlier turn, and is kept where a result goes: the turn, and the result."""
         found: dict[Place, tuple[int, int]] = {}
-        free = [i for i, o in enumerate(self.outputs) if o.full and self.turn(o.place) == self.stages]
+        free = [i for i, o in enumerate(self.writes) if o.full and self.turn(o.place) == self.stages]
         needed: dict[int, set[Place]] = {}
         for turn in range(1, self.stages + 1):
             needed[turn] = set()
@@ -259,7 +283,7 @@ class Program:
                 for n, s in self.stage.items()
                 if s == turn
             ]
-            ends += [o.place for o in self.outputs if o.full and self.turn(o.place) == turn]
+            ends += [o.place for o in self.writes if o.full and self.turn(o.place) == turn]
             for place in ends:
                 self._gather(place, needed[turn])
         last = needed.get(self.stages, set())
@@ -299,14 +323,14 @@ class Program:
                 self._gather(operand, found)
 
     def _fits(self, place: Place, output: int) -> bool:
-        dtype = self.outputs[output].place[0].spec.dtype
+        dtype = self.writes[output].place[0].spec.dtype
         return dtype is place[0].spec.dtype is self.dialect.computed(dtype) and dtype is not dtypes.bool
 
     def _costly(self, place: Place) -> bool:
         node = place[0].node
         if node is None or self._is_reduction(place):
             return False
-        return node.op.name in _COSTLY or any(self._costly(p) for p in self.operands(place))
+        return node.op.name in COSTLY or any(self._costly(p) for p in self.operands(place))
 
     def source(self, layout: Layout, make: Callable[[Program, Layout], Source]) -> Source:
         """The kernel for a layout, which is made once."""
@@ -321,7 +345,7 @@ class Program:
         return (
             bool(self.reduced)
             and all(s == 1 for s in self.stage.values())
-            and all(self.level(o.place) == 0 for o in self.outputs if o.full)
+            and all(self.level(o.place) == 0 for o in self.writes if o.full)
         )
 
     def partial(self, node: Node, blocks: int) -> Spec:
@@ -348,11 +372,15 @@ class Program:
                 made = new.add(register["reshape"], [made], {"shape": result.shape, "copy": None}, result)
             values[node.results[0]] = made
         for node in self.graph.nodes:
-            if node in self.stage or not all(v in values for v in node.reads()):
+            if (
+                node in self.stage
+                or node.op.name == "concatenate"
+                or not all(v in values for v in node.reads())
+            ):
                 continue
             operands = [values[o] if isinstance(o, Value) else o for o in node.operands]
             values[node.results[0]] = new.add(node.op, operands, node.attributes, node.results[0].spec)
-        new.outputs = [values[o.place[0]] for o in self.outputs if not o.full]
+        new.outputs = [values[w.place[0]] for w in self.writes if not w.full]
         return Program(new, self.dialect)
 
 
@@ -364,4 +392,4 @@ def program_of(graph: Graph, dialect: Dialect) -> Program | None:
         return None
 
 
-__all__ = ["Axes", "Output", "Place", "Program", "elementwise", "fuses", "program_of"]
+__all__ = ["Axes", "Place", "Program", "Write", "elementwise", "fuses", "program_of"]
