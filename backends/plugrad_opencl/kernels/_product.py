@@ -51,6 +51,9 @@ _CHUNK: Final = 256
 _PANEL: Final = 1024
 """Elements of k that a part has at most: what a work-item reads of the second operand stays in the cache for the next one."""
 
+BIASED: Final = Epilogue("x = x + bias;", "x = x + bias;", (("bias", "c"),))
+"""A number for each column is added."""
+
 Layout = tuple[Shape, tuple[int, ...]]
 
 
@@ -119,7 +122,18 @@ def multiply(
     out.device.launch(plan.source, plan.size, plan.group, arguments)
     size, steps, sizes = plan.summing
     arguments = [target.memory, target.start, out.memory, out.start, *steps, *sizes, *ends]
-    out.device.launch(summed_parts(OPENCL_C, out.dtype, tail), size, (1, 1, 1), arguments)
+    group = (group_of(size[0]), 1, 1)
+    out.device.launch(summed_parts(OPENCL_C, out.dtype, tail), size, group, arguments)
+    return out
+
+
+def add_parts(parts: CLArray, out: CLArray) -> CLArray:
+    """Write the sum over the first axis to ``out``, in order; both are contiguous."""
+    n, size = parts.shape[0], out.size
+    first = -(-size // OPENCL_C.lanes[out.dtype])
+    arguments = [parts.memory, parts.start, out.memory, out.start, 0, 0, 0, 1, 1, 1, size, n]
+    group = (group_of(first), 1, 1)
+    out.device.launch(summed_parts(OPENCL_C, out.dtype), (first, 1, 1), group, arguments)
     return out
 
 
@@ -170,7 +184,7 @@ def _second(x: Layout, n: int, lanes: int, lined: bool) -> str:
     return "wide"
 
 
-def _tile(n: int, m: int, lanes: int) -> tuple[int, int]:
+def tile_of(n: int, m: int, lanes: int) -> tuple[int, int]:
     """The tile that does least beyond the matrix and waits least."""
 
     def cost(tile: tuple[int, int]) -> int:
@@ -208,7 +222,7 @@ def _planned(
         kernel, second = row_products, ""
         size, group = (-(-m // lanes), n), 1
     elif vectors:
-        rows, wide = _tile(n, m, lanes)
+        rows, wide = tile_of(n, m, lanes)
         kernel = partial(tiled_product, rows=rows, vectors=wide, columns=m if m < lanes else 0)
         size, group = (-(-n // rows), -(-m // (wide * lanes))), 1
     parts = _parts(k, n, size[0] * size[1] * count) if vectors else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from plugrad import ops
 from plugrad.graph.source import Epilogue
@@ -12,11 +12,9 @@ from plugrad.graph.source.tile import PLAIN
 from plugrad.spec import Shape, broadcast_shapes
 from plugrad_opencl._array import CLArray, permuted, reshaped
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._product import multiply
+from plugrad_opencl.kernels._product import BIASED, multiply
 from plugrad_opencl.kernels._run import computable, contiguous, copied, filled, room, rounding
 from plugrad_opencl.kernels._table import table
-
-_BIASED: Final = Epilogue("x = x + bias;", "x = x + bias;", (("bias", "c"),))
 
 
 def _product(
@@ -54,7 +52,7 @@ def _transposed(x: CLArray) -> CLArray:
 @table(ops.linear)
 def _(x: CLArray, weight: CLArray, bias: CLArray | None, *, into: CLArray | None = None) -> CLArray:
     out = room(x.device, (*x.shape[:-1], weight.shape[0]), x.dtype, into)
-    tail, operands = (PLAIN, ()) if bias is None else (_BIASED, (bias,))
+    tail, operands = (PLAIN, ()) if bias is None else (BIASED, (bias,))
     _product(_rows(x), _transposed(weight), _rows(out), tail, operands)
     return out
 
