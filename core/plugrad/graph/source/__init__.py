@@ -5,12 +5,14 @@ backend that asked for it compiles and launches it. Shapes and strides are param
 """
 
 from plugrad.graph.source.convolution import convolution, convolution_weight
-from plugrad.graph.source.dialect import Dialect, Source
+from plugrad.graph.source.dialect import Dialect, Profile, Source
 from plugrad.graph.source.elementwise import elementwise
 from plugrad.graph.source.expressions import cast_of, expression_of, next_bits
+from plugrad.graph.source.fused import Launch, launch_of
 from plugrad.graph.source.indexing import gather, nonzero_count, nonzero_write, scatter
 from plugrad.graph.source.layout import collapse, contiguous_strides
 from plugrad.graph.source.product import product, row_products, summed_parts, tiled_product
+from plugrad.graph.source.program import Program, fuses, program_of
 from plugrad.graph.source.reduction import arg_reduce, reduce, reduce_columns, reduce_rows
 from plugrad.graph.source.scan import cumulative, merge_runs, sort_runs
 from plugrad.graph.source.tile import Epilogue
@@ -18,6 +20,9 @@ from plugrad.graph.source.transposition import transpose
 
 __all__ = [
     "Dialect",
+    "Launch",
+    "Profile",
+    "Program",
     "Epilogue",
     "Source",
     "arg_reduce",
@@ -29,12 +34,15 @@ __all__ = [
     "cumulative",
     "elementwise",
     "expression_of",
+    "fuses",
     "gather",
+    "launch_of",
     "merge_runs",
     "next_bits",
     "nonzero_count",
     "nonzero_write",
     "product",
+    "program_of",
     "reduce",
     "reduce_columns",
     "reduce_rows",
