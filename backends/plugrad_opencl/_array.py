@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from plugrad.dtypes import DType
 from plugrad.graph.source import collapse, contiguous_strides
 from plugrad.spec import Shape
 from plugrad_opencl._device import CLDevice
+from plugrad_opencl._memory import Memory, Part, Row
+
+_serials = itertools.count()
 
 
 class CLArray:
@@ -17,19 +23,20 @@ class CLArray:
 
     Attributes:
         device: where it lives.
-        memory: the buffer, which views share; None where there are no elements.
+        memory: what the elements lie in, which views share; None where there are none.
         start: the place of the first element, counted in elements.
         strides: places from one element to the next along each axis; 0 where an axis is repeated.
         shape: the sizes.
         dtype: the dtype.
+        serial: its own; no other array has it.
     """
 
-    __slots__ = ("device", "dtype", "memory", "shape", "start", "strides")
+    __slots__ = ("device", "dtype", "memory", "serial", "shape", "start", "strides")
 
     def __init__(
         self,
         device: CLDevice,
-        memory: Any,
+        memory: Memory | None,
         dtype: DType,
         shape: Shape,
         strides: Sequence[int] | None = None,
@@ -41,6 +48,7 @@ class CLArray:
         self.shape = shape
         self.strides = contiguous_strides(shape) if strides is None else tuple(strides)
         self.start = start
+        self.serial = next(_serials)
 
     @property
     def size(self) -> int:
@@ -65,6 +73,42 @@ class CLArray:
 def empty(device: CLDevice, shape: Shape, dtype: DType) -> CLArray:
     """A new contiguous array, its elements unspecified."""
     return CLArray(device, device.allocate(math.prod(shape) * dtype.itemsize), dtype, shape)
+
+
+def side_by_side(device: CLDevice, shapes: Sequence[Shape], dtype: DType) -> list[CLArray]:
+    """New contiguous arrays, one directly behind the other in a block."""
+    sizes = [math.prod(s) for s in shapes]
+    whole = device.allocate(sum(sizes) * dtype.itemsize)
+    if whole is None:
+        return [CLArray(device, None, dtype, s) for s in shapes]
+    row = Row.of(whole)
+    starts = itertools.accumulate(sizes, initial=0)
+    found = [
+        CLArray(device, Part(row) if n else None, dtype, s, start=at)
+        for s, n, at in zip(shapes, sizes, starts, strict=False)
+    ]
+    row.serials = [a.serial for a in found]
+    return found
+
+
+def joined(arrays: Sequence[CLArray | None]) -> CLArray | None:
+    """The elements of arrays that `side_by_side` gave, all of them, in order, as one array; else None."""
+    first = arrays[0]
+    memory = None if first is None else first.memory
+    if not isinstance(memory, Part) or memory.row.serials != [
+        None if a is None else a.serial for a in arrays
+    ]:
+        return None
+    assert first is not None
+    size = sum(math.prod(a.shape) for a in arrays if a is not None)
+    return CLArray(first.device, memory.row, first.dtype, (size,))
+
+
+def as_host(x: CLArray, memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The elements in the bytes of its memory, as the host sees them."""
+    itemsize = x.dtype.itemsize
+    steps = [s * itemsize for s in x.strides]
+    return np.ndarray(x.shape, x.dtype.numpy, memory, x.start * itemsize, steps)
 
 
 def permuted(x: CLArray, axes: Sequence[int]) -> CLArray:

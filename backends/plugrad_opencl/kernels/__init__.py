@@ -1,6 +1,7 @@
 """The kernels, one file a family."""
 
 from plugrad_opencl.kernels import (
+    convolution,
     creation,
     elementwise,
     indexing,
@@ -13,6 +14,7 @@ from plugrad_opencl.kernels import (
 from plugrad_opencl.kernels._table import table
 
 __all__ = [
+    "convolution",
     "creation",
     "elementwise",
     "indexing",

@@ -32,7 +32,7 @@ def test_a_device_says_what_it_is() -> None:
 
 def test_every_primitive_has_a_kernel() -> None:
     primitives = {op.name for op in all_ops().values() if op.primitive and "." not in op.name}
-    assert {op.name for op in get_backend("opencl").kernels} == primitives
+    assert primitives <= {op.name for op in get_backend("opencl").kernels}
 
 
 def test_views_share_memory() -> None:

@@ -16,6 +16,7 @@ from plugrad.graph.passes.common import common_subexpressions
 from plugrad.graph.passes.constants import constants
 from plugrad.graph.passes.dead_code import dead_code
 from plugrad.graph.passes.fusion import fuse
+from plugrad.graph.passes.generation import generate
 from plugrad.graph.passes.lowering import lower
 from plugrad.graph.passes.plugins import Pass, guarded, plugin_passes
 from plugrad.graph.passes.stacking import stack
@@ -47,13 +48,14 @@ Told = Callable[[str, Graph, Graph], None]
 
 PASSES: Final[dict[str, Run]] = {
     "dead_code": lambda graph, _: dead_code(graph),
-    "lower": lambda graph, context: lower(graph, context.backend, context.modes),
+    "lower": lambda graph, context: lower(graph, context.backend, context.modes, exact=context.exact),
     "algebra": lambda graph, _: algebra(graph),
     "common_subexpressions": lambda graph, _: common_subexpressions(graph),
     "constants": lambda graph, context: constants(graph, context.backend, context.modes),
     "stack": lambda graph, context: graph if context.exact else stack(graph),
     "bundle": lambda graph, context: bundle(graph, context.backend),
     "fuse": lambda graph, context: graph if context.exact else fuse(graph, context.backend, context.modes),
+    "generate": lambda graph, context: graph if context.exact else generate(graph, context.backend),
 }
 """The passes by name, in their order."""
 

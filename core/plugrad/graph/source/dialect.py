@@ -27,6 +27,25 @@ class Source:
     parameters: tuple[str | DType, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What suits a kind of devices.
+
+    Attributes:
+        lanes: elements that a work-item of a fused kernel computes as one vector; 1: as numbers.
+        chunk: elements of a line that a work-item takes one after the other, where there are enough of them: many where
+            a work-item has a processor to itself, 1 where neighbouring work-items run in step and should read
+            neighbouring elements.
+        items: so many work-items keep the device busy.
+        group: work-items of a group, at most.
+    """
+
+    lanes: int = 1
+    chunk: int = 1
+    items: int = 1 << 14
+    group: int = 256
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
     """A language of the C family. Patterns are filled by `str.format` with the names in braces.
@@ -52,6 +71,18 @@ class Dialect:
         store: a statement that writes the vector ``{value}`` there.
         splat: the vector that has the number ``{value}`` in each lane.
         fma: ``{a} * {b} + {c}``, as fast as it comes.
+        infinity: the number.
+        narrow: for dtypes that are stored and not computed with, an arithmetic ``{value}`` rounded to one of them, for
+            numbers; and with ``{lanes}`` in ``narrow_vector``.
+        vector_loads: for dtypes whose elements are of another type when computed with (bool: a truth, see ``choose``), the
+            vector of what is at the pointer ``{place}`` on. The others have ``load``.
+        vector_stores: for these, a statement that writes ``{value}`` there.
+        choose: of the vectors ``{a}`` and ``{b}``, in each lane ``a`` where ``{condition}`` holds. A truth in a lane is
+            a signed integer as wide as the elements, -1 or 0, as a comparison gives it. "" where nothing is chosen by
+            vectors: such kernels are then made of numbers.
+        compose: the vector of the ``{values}``, separated by commas.
+        profile: what suits the devices that speak it.
+        lane: the element ``{lane}`` of the vector ``{vector}``; "" where vectors are not taken apart.
         shape: names of parameters, int64, that each kernel has after its others, for ``indices`` to use: how many groups
             of work-items there are along the first axis, and along the second. Empty for a language that tells by itself.
     """
@@ -74,6 +105,15 @@ class Dialect:
     store: str = ""
     splat: str = ""
     fma: str = "{a} * {b} + {c}"
+    infinity: str = "INFINITY"
+    narrow: Mapping[DType, str] = field(default_factory=dict)
+    narrow_vector: Mapping[DType, str] = field(default_factory=dict)
+    vector_loads: Mapping[DType, str] = field(default_factory=dict)
+    vector_stores: Mapping[DType, str] = field(default_factory=dict)
+    choose: str = ""
+    compose: str = ""
+    profile: Profile = Profile()
+    lane: str = ""
     shape: tuple[str, ...] = ()
 
     @property
