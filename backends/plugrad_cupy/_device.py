@@ -20,9 +20,7 @@ from plugrad.graph.source import Source
 from plugrad.graph.source.dialect import MEMORY
 from plugrad_cupy._dialect import CUDA_C, TYPES
 
-_PROBE: Final = (
-    'extern "C" __global__ void probe(int *x, long long, long long) { x[blockIdx.x * blockDim.x + threadIdx.x] += 1; }'
-)
+_PROBE: Final = 'extern "C" __global__ void probe(int *x, long long, long long) { x[blockIdx.x * blockDim.x + threadIdx.x] += 1; }'
 _OPTIONS: Final = ("--std=c++17",)
 _GROUPS: Final = 2**31 - 1
 """Groups of a launch at most (CUDA C++ Programming Guide, technical specifications)."""

@@ -1,14 +1,10 @@
-"""`CLDevice`: an OpenCL device that was seen to work, with its queue, its memory and its compiled kernels."""
+"""`CLDevice`: an OpenCL device that was seen to work, with its queue and its compiled kernels."""
 
 from __future__ import annotations
 
-import gc
 import math
-import os
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -17,44 +13,25 @@ import pyopencl as cl
 
 from plugrad import dtypes
 from plugrad.dtypes import DType
-from plugrad.errors import BackendUnavailable, DeviceError, IndexRangeError
+from plugrad.errors import BackendUnavailable, DeviceError
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.memory import Block, Memory
 from plugrad.graph.source import Source
-from plugrad.graph.source.dialect import MEMORY
-from plugrad_opencl._dialect import TYPES
-from plugrad_opencl._memory import Block, Memory, Pool, Supply, rounded
-from plugrad_opencl._recorder import Recorder
+from plugrad_opencl._blocks import buffer_block, shared_block
+from plugrad_opencl._dialect import OPENCL_C, TYPES
 
-_PROBE: Final = "__kernel void probe(__global int *x) { x[get_global_id(0)] += 1; }"
 _INSTALL: Final = "install a driver: on Debian and Ubuntu `apt-get install pocl-opencl-icd` brings PoCL, which runs on any CPU"
-_forked = False
 
 
-class _Local(threading.local):
-    """What each thread has to itself.
-
-    Attributes:
-        kernels: its kernel objects, as their arguments are state; each with the places of the memory among its
-            arguments, and the most work-items of a group.
-        recorder: what notes its launches now, if anything does.
-    """
-
-    def __init__(self) -> None:
-        self.kernels: dict[Source, tuple[Any, tuple[int, ...], int]] = {}
-        self.recorder: Recorder | None = None
-
-
-class CLDevice:
-    """An OpenCL device. The queue is in order, so that memory which is given back may be given out again at once.
+class CLDevice(GeneratedDevice):
+    """An OpenCL device with one queue, which all threads share and which is in order.
 
     Attributes:
-        index: plugrad's index of the device.
-        description: platform, device, driver and version.
-        dtypes: what it stores and computes.
         shared: the host sees its memory whenever the queue is empty.
-        queue: the queue that all threads share.
-        pool: its memory.
-        local: what each thread has to itself.
+        queue: the queue.
     """
+
+    dialect = OPENCL_C
 
     def __init__(self, device: Any) -> None:
         """Compile and run a kernel on the device.
@@ -62,109 +39,65 @@ class CLDevice:
         Raises:
             DeviceError: if that does not work, with what the driver said.
         """
-        self.index = 0
         platform = device.platform
-        self.description = (
-            f"{device.name.strip()}, {platform.name.strip()}, driver {device.driver_version.strip()}, "
-            f"{device.version.strip()}"
-        )
-        self.dtypes = frozenset(d for d in TYPES if d is not dtypes.float64 or device.double_fp_config)
         self.shared = _sees_memory(device)
         self._device = device
-        self._largest: int = device.max_mem_alloc_size
+        self._programs: dict[Source, Any] = {}
         try:
+            super().__init__(
+                "opencl",
+                f"{device.name.strip()}, {platform.name.strip()}, driver {device.driver_version.strip()}, "
+                f"{device.version.strip()}",
+                frozenset(d for d in TYPES if d is not dtypes.float64 or device.double_fp_config),
+                limit=device.global_mem_size,
+                largest=device.max_mem_alloc_size,
+            )
             self._context = cl.Context([device])
             self.queue = cl.CommandQueue(self._context)
-            self._supply = Supply(self._context, self.queue, device.global_mem_size, shared=self.shared)
-            self.pool = Pool(self._block)
-            self.local = _Local()
-            self._programs: dict[Source, Any] = {}
-            self._lock = threading.Lock()
-            self._sites: dict[tuple[str, int, int], int] = {}
-            self._armed = False
-            self.claim = self.upload(np.zeros(1, np.int32))
-            self.report = self.upload(np.zeros(1, np.int64))
-            probe = np.arange(2, dtype=np.int32)
-            memory = self.upload(probe)
-            self.launch(Source("probe", _PROBE, (MEMORY,)), (2,), (1,), (memory,))
-            self._read(probe, memory)
-            if probe.tolist() != [1, 2]:
-                raise DeviceError(f"a probe kernel computed {probe.tolist()} in place of [1, 2]")
+            self.probe()
         except cl.Error as error:
             raise DeviceError(f"a probe kernel fails: {_first_line(error)}") from error
 
-    def allocate(self, nbytes: int) -> Memory | None:
-        """Memory of at least this size, its contents unspecified; None for 0 bytes.
+    def block(self, size: int) -> Block:
+        """A new buffer, or memory that the host shares."""
+        try:
+            if self.shared:
+                return shared_block(self._context, self.queue, size)
+            return buffer_block(self._context, size)
+        except (cl.MemoryError, cl.RuntimeError) as error:
+            raise MemoryError from error
 
-        Raises:
-            DeviceError: if there is not that much, even after the pool was emptied.
-        """
-        if _forked:
-            _refuse()
-        if not nbytes:
-            return None
-        size = rounded(nbytes)
-        if size > self._largest:
-            size = self._unrounded(nbytes)
-        recorder = self.local.recorder
-        return self.pool.memory(size) if recorder is None else recorder.allocate(size)
+    def write(self, memory: Memory, host: np.ndarray[Any, Any]) -> None:
+        """Copy bytes to the device."""
+        seen = memory.block.host
+        if seen is None:
+            cl.enqueue_copy(self.queue, memory.buffer, host, is_blocking=True)
+        else:
+            self.queue.finish()  # kernels may still work on what the block held before
+            np.copyto(seen[: host.nbytes], host)
 
-    def upload(self, host: np.ndarray[Any, Any]) -> Any:
-        """New memory with the bytes of a contiguous array, which may be reused afterwards."""
-        if self.local.recorder is not None:
-            self.local.recorder.refuse()
-        memory = self.allocate(host.nbytes)
-        if memory is not None:
-            self._write(memory, host)
-        return memory
+    def read(self, host: np.ndarray[Any, Any], memory: Memory, offset: int) -> None:
+        """Copy bytes to the host."""
+        seen = memory.block.host
+        if seen is None:
+            cl.enqueue_copy(self.queue, host, memory.buffer, src_offset=offset, is_blocking=True)
+        else:
+            self.queue.finish()
+            np.copyto(host, seen[offset : offset + host.nbytes])
 
-    def download(self, host: np.ndarray[Any, Any], memory: Memory | None, offset: int) -> None:
-        """Fill a contiguous array with the bytes of ``memory`` from an offset in bytes on, once they are computed.
-
-        Raises:
-            IndexRangeError: if a kernel found an index out of range since the last download or synchronise.
-        """
-        self._wait_begins()
-        if memory is not None and host.nbytes:
-            self._read(host, memory, offset)
-        self.check()
-
-    def synchronize(self) -> None:
-        """Wait until the queue is empty.
-
-        Raises:
-            IndexRangeError: as `download`.
-        """
-        self._wait_begins()
+    def wait(self) -> None:
+        """Wait until the queue is empty."""
         self.queue.finish()
-        self.check()
 
-    def launch(
-        self,
-        source: Source,
-        size: Sequence[int],
-        group: Sequence[int],
-        arguments: Sequence[Any],
-        checks: bool = False,
-    ) -> None:
-        """Put a kernel into the queue.
-
-        Args:
-            source: the kernel.
-            size: work-items along each axis, none 0; along the first axis brought to a multiple of ``group``.
-            group: work-items of a group along each axis.
-            arguments: memory and numbers, as ``source.parameters`` says.
-            checks: whether it may report an index.
-
-        Raises:
-            DeviceError: if the kernel does not build, or needs more than the device has.
-        """
-        if _forked:
-            _refuse()
-        local = self.local
-        entry = local.kernels.get(source)
+    def enqueue(
+        self, source: Source, size: tuple[int, ...], group: tuple[int, ...], arguments: Sequence[Any]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Put a kernel into the queue."""
+        # Kernel objects are each thread's own, as their arguments are state.
+        kernels = self.local.kernels
+        entry = kernels.get(source)
         if entry is None:
-            entry = local.kernels[source] = self._kernel(source)
+            entry = kernels[source] = self._kernel(source)
         kernel, places, most = entry
         if group[0] > most:
             group = (most, *group[1:])
@@ -178,128 +111,56 @@ class CLDevice:
             kernel(self.queue, whole, group, *given)
         except cl.Error as error:
             raise self._cannot_start(source.name, whole, group, error) from error
-        if local.recorder is not None:
-            local.recorder.note(source, whole, group, arguments, checks)
-        if checks:
-            # After the kernel is in the queue: a check by another thread may come at any time.
-            self._armed = True
+        return whole, group
 
-    def put(self, launches: Sequence[tuple[Any, tuple[int, ...], tuple[int, ...]]], checks: bool) -> None:
-        """Put kernels into the queue whose arguments are set.
+    def prepared(
+        self, source: Source, size: tuple[int, ...], group: tuple[int, ...], arguments: Sequence[Any]
+    ) -> Any:
+        """A kernel object with its arguments, its work-items and those of a group."""
+        kernel = cl.Kernel(self._program(source), source.name)
+        for i, (argument, kind) in enumerate(zip(arguments, source.parameters, strict=True)):
+            kernel.set_arg(i, kind.numpy.type(argument) if isinstance(kind, DType) else argument)
+        return kernel, size, group
 
-        Args:
-            launches: the kernel objects, their work-items and those of a group.
-            checks: whether one of them may report an index.
+    def set_argument(self, launch: Any, index: int, buffer: Any) -> None:
+        """Set an argument of the kernel object."""
+        launch[0].set_arg(index, buffer)
 
-        Raises:
-            DeviceError: if the driver does not take one.
-        """
-        if _forked:
-            _refuse()
+    def put(self, launches: Sequence[Any]) -> None:
+        """Put kernel objects into the queue."""
         enqueue, queue = cl.enqueue_nd_range_kernel, self.queue
         try:
             for kernel, size, group in launches:
                 enqueue(queue, kernel, size, group)
         except cl.Error as error:
             raise self._cannot_start(kernel.function_name, size, group, error) from error
-        if checks:
-            self._armed = True
 
-    def program(self, source: Source) -> Any:
-        """The program of a kernel; it is built once.
-
-        Raises:
-            DeviceError: if the driver does not build it.
-        """
+    def _program(self, source: Source) -> Any:
+        """The program of a kernel; it is built once."""
         with self._lock:
             program = self._programs.get(source)
             if program is None:
                 program = self._programs[source] = self._build(source)
         return program
 
-    @contextmanager
-    def recorded_by(self, recorder: Recorder) -> Iterator[None]:
-        """Within it a recorder notes what this thread launches, and gives it memory."""
-        self.local.recorder = recorder
-        try:
-            yield
-        finally:
-            self.local.recorder = None
-
     def _cannot_start(
         self, name: str, size: Sequence[int], group: Sequence[int], error: Exception
     ) -> DeviceError:
         """The error of a kernel that the driver does not put into the queue."""
         return DeviceError(
-            f"opencl:{self.index}: kernel {name!r} of {math.prod(size)} work-items in groups of "
+            f"{self.name}: kernel {name!r} of {math.prod(size)} work-items in groups of "
             f"{math.prod(group)} does not start: {_first_line(error)}"
         )
 
-    def site(self, name: str, axis: int, size: int) -> int:
-        """A number by which a kernel reports an index that is out of range for an axis of an op's operand."""
-        with self._lock:
-            return self._sites.setdefault((name, axis, size), len(self._sites) + 1)
-
-    def check(self) -> None:
-        """Raise what kernels in the queue reported; the thread that asks first is told, whichever launched them.
-
-        Raises:
-            IndexRangeError: if an index was out of range.
-        """
-        if not self._armed:
-            return
-        with self._lock:
-            self._armed = False
-            claim, report = np.zeros(1, np.int32), np.zeros(1, np.int64)
-            self._read(claim, self.claim)
-            if not claim[0]:
-                return
-            self._read(report, self.report)
-            self._write(self.claim, np.zeros(1, np.int32))
-            name, axis, size = next(k for k, v in self._sites.items() if v == claim[0])
-        raise IndexRangeError(f"{name}: index {report[0]} is out of range for axis {axis} of size {size}")
-
-    def statistics(self) -> dict[str, int]:
-        """Bytes in use, bytes kept for reuse, and the most that both came to."""
-        total = self._supply.total
-        free = sum(size * len(blocks) for size, blocks in [*self.pool.free.items()])
-        return {"live": total - free, "pooled": free, "peak": self._supply.peak}
-
-    def _block(self, size: int) -> Block:
-        """A block that is not in the pool."""
-        if size > self._largest:
-            self._unrounded(size)
-        try:
-            return self._supply.new(size)
-        except MemoryError:
-            self.queue.finish()
-            gc.collect()
-            self._supply.drop(self.pool)
-        try:
-            return self._supply.new(size)
-        except MemoryError as error:
-            raise DeviceError(
-                f"opencl:{self.index}: out of memory: {size} bytes are asked while {self._supply.total} of "
-                f"{self._supply.limit} are in use"
-            ) from error
-
-    def _unrounded(self, nbytes: int) -> int:
-        """The size itself, where only the next size of a block is too large for the device."""
-        if nbytes > self._largest:
-            raise DeviceError(
-                f"opencl:{self.index}: {nbytes} bytes are asked, and one array of this device has at most {self._largest}"
-            )
-        return nbytes
-
     def _kernel(self, source: Source) -> tuple[Any, tuple[int, ...], int]:
-        """A kernel object for this thread, where the memory stands among its arguments, and its largest group."""
-        kernel = cl.Kernel(self.program(source), source.name)
+        """A kernel object, where the memory stands among its arguments, and its largest group."""
+        kernel = cl.Kernel(self._program(source), source.name)
         kernel.set_scalar_arg_dtypes([p.numpy if isinstance(p, DType) else None for p in source.parameters])
         of_group = cl.kernel_work_group_info
         needed = kernel.get_work_group_info(of_group.LOCAL_MEM_SIZE, self._device)
         if needed > self._device.local_mem_size:
             raise DeviceError(
-                f"opencl:{self.index}: kernel {source.name!r} needs {needed} bytes of local memory, and the device has "
+                f"{self.name}: kernel {source.name!r} needs {needed} bytes of local memory, and the device has "
                 f"{self._device.local_mem_size}"
             )
         most = kernel.get_work_group_info(of_group.WORK_GROUP_SIZE, self._device)
@@ -314,30 +175,8 @@ class CLDevice:
                 return cl.Program(self._context, source.text).build()
             except cl.Error as error:
                 raise DeviceError(
-                    f"opencl:{self.index}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
+                    f"{self.name}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
                 ) from error
-
-    def _wait_begins(self) -> None:
-        if _forked:
-            _refuse()
-        if self.local.recorder is not None:
-            self.local.recorder.refuse()
-
-    def _write(self, memory: Memory, host: np.ndarray[Any, Any]) -> None:
-        seen = memory.block.host
-        if seen is None:
-            cl.enqueue_copy(self.queue, memory.buffer, host, is_blocking=True)
-        else:
-            self.queue.finish()  # kernels may still work on what the block held before
-            np.copyto(seen[: host.nbytes].view(host.dtype), host)
-
-    def _read(self, host: np.ndarray[Any, Any], memory: Memory, offset: int = 0) -> None:
-        seen = memory.block.host
-        if seen is None:
-            cl.enqueue_copy(self.queue, host, memory.buffer, src_offset=offset, is_blocking=True)
-        else:
-            self.queue.finish()
-            np.copyto(host, seen[offset : offset + host.nbytes].view(host.dtype))
 
 
 def _sees_memory(device: Any) -> bool:
@@ -359,19 +198,6 @@ def _complaint(error: Exception) -> str:
     """What a compiler's log says of the first error in it."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if "error:" in line), _first_line(error))
-
-
-def _mark() -> None:
-    global _forked
-    _forked = True
-
-
-def _refuse() -> None:
-    """Raise in a child of a process that uses OpenCL already: its drivers' threads are not there, and it would hang."""
-    raise DeviceError(
-        "OpenCL cannot be used in a forked process whose parent used it; "
-        "start processes with multiprocessing.get_context('spawn')"
-    )
 
 
 @cache
@@ -399,10 +225,9 @@ def found() -> tuple[CLDevice, ...]:
             except DeviceError as error:
                 failures.append(f"{handle.name.strip()} of {platform.name.strip()}: {error}")
                 continue
-            device.index = len(devices)
+            device.name = f"opencl:{len(devices)}"
             devices.append(device)
     if not devices:
         reason = "; ".join(failures) if failures else "no OpenCL platform has a device"
         raise BackendUnavailable(f"{reason}; {_INSTALL}")
-    os.register_at_fork(after_in_child=_mark)
     return tuple(devices)

@@ -9,7 +9,11 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from plugrad.dtypes import DType
+from plugrad.generated.array import StridedArray, broadcast, broadcast_strides, empty, reshaped, sliced
+from plugrad.generated.kernels._run import contiguous, copied, filled, group_of
+from plugrad.generated.kernels._transpose import padded
 from plugrad.graph.source import (
+    Dialect,
     Epilogue,
     Source,
     collapse,
@@ -21,10 +25,6 @@ from plugrad.graph.source import (
 )
 from plugrad.graph.source.tile import PLAIN
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, broadcast, broadcast_strides, empty, reshaped, sliced
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import contiguous, copied, filled, group_of
-from plugrad_opencl.kernels._transpose import padded
 
 _TILES: Final = (
     *((6, 4), (4, 4), (2, 4), (1, 4), (8, 3), (6, 3), (4, 3), (1, 3)),
@@ -87,8 +87,12 @@ class _Plan:
 
 
 def multiply(
-    x1: CLArray, x2: CLArray, out: CLArray, tail: Epilogue = PLAIN, operands: Sequence[Any] = ()
-) -> CLArray:
+    x1: StridedArray,
+    x2: StridedArray,
+    out: StridedArray,
+    tail: Epilogue = PLAIN,
+    operands: Sequence[Any] = (),
+) -> StridedArray:
     """Write ``x1 @ x2`` to ``out``, all of one dtype, which is computed with.
 
     Args:
@@ -103,9 +107,15 @@ def multiply(
         contiguous(x) if letter == "c" and x.strides[-1] != 1 else x
         for x, (_, letter) in zip(operands, tail.operands, strict=True)
     ]
-    described = tuple((x.shape, x.strides) if isinstance(x, CLArray) else None for x in operands)
+    described = tuple((x.shape, x.strides) if isinstance(x, StridedArray) else None for x in operands)
     plan = _planned(
-        out.dtype, (x1.shape, x1.strides), (x2.shape, x2.strides), (out.shape, out.strides), tail, described
+        out.dialect,
+        out.dtype,
+        (x1.shape, x1.strides),
+        (x2.shape, x2.strides),
+        (out.shape, out.strides),
+        tail,
+        described,
     )
     if plan is None:
         return _one_by_one(x1, x2, out, tail, operands)
@@ -123,41 +133,47 @@ def multiply(
     size, steps, sizes = plan.summing
     arguments = [target.memory, target.start, out.memory, out.start, *steps, *sizes, *ends]
     group = (group_of(size[0]), 1, 1)
-    out.device.launch(summed_parts(OPENCL_C, out.dtype, tail), size, group, arguments)
+    out.device.launch(summed_parts(out.dialect, out.dtype, tail), size, group, arguments)
     return out
 
 
-def add_parts(parts: CLArray, out: CLArray) -> CLArray:
+def add_parts(parts: StridedArray, out: StridedArray) -> StridedArray:
     """Write the sum over the first axis to ``out``, in order; both are contiguous."""
     n, size = parts.shape[0], out.size
-    first = -(-size // OPENCL_C.lanes[out.dtype])
+    first = -(-size // out.dialect.lanes[out.dtype])
     arguments = [parts.memory, parts.start, out.memory, out.start, 0, 0, 0, 1, 1, 1, size, n]
     group = (group_of(first), 1, 1)
-    out.device.launch(summed_parts(OPENCL_C, out.dtype), (first, 1, 1), group, arguments)
+    out.device.launch(summed_parts(out.dialect, out.dtype), (first, 1, 1), group, arguments)
     return out
 
 
-def _one_by_one(x1: CLArray, x2: CLArray, out: CLArray, tail: Epilogue, operands: Sequence[Any]) -> CLArray:
+def _one_by_one(
+    x1: StridedArray, x2: StridedArray, out: StridedArray, tail: Epilogue, operands: Sequence[Any]
+) -> StridedArray:
     """A product for each index of the first axis of the batch."""
 
     def at(x: Any, i: int) -> Any:
-        return x.view(x.shape[1:], x.strides[1:], x.start + i * x.strides[0]) if isinstance(x, CLArray) else x
+        return (
+            x.view(x.shape[1:], x.strides[1:], x.start + i * x.strides[0])
+            if isinstance(x, StridedArray)
+            else x
+        )
 
     batch = out.shape[:-2]
     a, b = (broadcast(x, (*batch, *x.shape[-2:])) for x in (x1, x2))
-    others = [broadcast(x, out.shape) if isinstance(x, CLArray) else x for x in operands]
+    others = [broadcast(x, out.shape) if isinstance(x, StridedArray) else x for x in operands]
     for i in range(batch[0]):
         multiply(at(a, i), at(b, i), at(out, i), tail, [at(x, i) for x in others])
     return out
 
 
-def _taken(x: CLArray, how: str) -> CLArray:
+def _taken(x: StridedArray, how: str) -> StridedArray:
     """The second operand as the kernel takes it."""
     if not how:
         return x
     if how == "contiguous":
         return contiguous(x)
-    lanes = OPENCL_C.lanes[x.dtype]
+    lanes = x.dialect.lanes[x.dtype]
     wide = empty(x.device, (*x.shape[:-1], lanes), x.dtype)
     if how == "turned":
         shape = (math.prod(x.shape[:-2]), *x.shape[-2:])
@@ -197,12 +213,18 @@ def tile_of(n: int, m: int, lanes: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def _planned(
-    dtype: DType, x1: Layout, x2: Layout, out: Layout, tail: Epilogue, operands: tuple[Layout | None, ...]
+    dialect: Dialect,
+    dtype: DType,
+    x1: Layout,
+    x2: Layout,
+    out: Layout,
+    tail: Epilogue,
+    operands: tuple[Layout | None, ...],
 ) -> _Plan | None:
     """None where the axes of the batch are more than two, however they are taken together."""
     (shape1, strides1), (shape2, strides2), (shape, strides) = x1, x2, out
     (n, k), m, batch = shape1[-2:], shape2[-1], shape[:-2]
-    lanes = OPENCL_C.lanes.get(dtype, 0)
+    lanes = dialect.lanes.get(dtype, 0)
     vectors = lanes and (m >= lanes or n * m * k > _SMALL)
     second = _second(x2, n, lanes, strides1[-1] == 1) if vectors else ""
     if second == "contiguous":
@@ -229,7 +251,7 @@ def _planned(
     rest = iter(pairs[3:])
     dense = contiguous_strides((parts, count // inners, inners, n, m))
     return _Plan(
-        source=kernel(OPENCL_C, dtype, tail=tail if parts == 1 else PLAIN),
+        source=kernel(dialect, dtype, tail=tail if parts == 1 else PLAIN),
         size=(*size, count * parts),
         group=(group, 1, 1),
         second=second,

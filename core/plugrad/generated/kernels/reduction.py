@@ -7,11 +7,10 @@ from typing import Any, Final
 
 from plugrad import dtypes, ops
 from plugrad.dtypes import DType
+from plugrad.generated.array import StridedArray, empty, sliced
+from plugrad.generated.kernels._run import computable, filled, group_of, room, rounding
+from plugrad.generated.kernels._table import table
 from plugrad.graph.source import arg_reduce, collapse, reduce, reduce_columns, reduce_rows
-from plugrad_opencl._array import CLArray, empty, sliced
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import computable, filled, group_of, room, rounding
-from plugrad_opencl.kernels._table import table
 
 _BLOCK: Final = 1 << 14
 """Elements of a row that one work-item reduces, where there are few rows."""
@@ -23,13 +22,15 @@ _ROWS: Final = 64
 """So many rows keep a device busy without being cut into blocks."""
 
 
-def _axes(x: CLArray, axis: Any) -> list[int]:
+def _axes(x: StridedArray, axis: Any) -> list[int]:
     if axis is None:
         return list(range(len(x.shape)))
     return [axis] if isinstance(axis, int) else list(axis)
 
 
-def _result(x: CLArray, axes: list[int], keepdims: bool, dtype: DType, into: CLArray | None) -> CLArray:
+def _result(
+    x: StridedArray, axes: list[int], keepdims: bool, dtype: DType, into: StridedArray | None
+) -> StridedArray:
     kept = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
     return room(x.device, tuple(kept), dtype, into)
 
@@ -37,7 +38,7 @@ def _result(x: CLArray, axes: list[int], keepdims: bool, dtype: DType, into: CLA
 class _Space:
     """The axes of a reduction, collapsed: those kept with the strides of both arrays, those reduced with the operand's."""
 
-    def __init__(self, x: CLArray, axes: list[int], out: CLArray, keepdims: bool) -> None:
+    def __init__(self, x: StridedArray, axes: list[int], out: StridedArray, keepdims: bool) -> None:
         stay = [i for i in range(len(x.shape)) if i not in axes]
         target = [out.strides[i] for i in stay] if keepdims else list(out.strides)
         self.kept, (self.x_kept, self.out_kept) = collapse(
@@ -46,7 +47,7 @@ class _Space:
         self.reduced, (self.x_reduced,) = collapse([x.shape[i] for i in axes], [[x.strides[i] for i in axes]])
         self.count = math.prod(self.kept)
 
-    def arguments(self, x: CLArray, out: CLArray) -> list[Any]:
+    def arguments(self, x: StridedArray, out: StridedArray) -> list[Any]:
         """What `reduce` and its like take."""
         return [
             *(x.memory, x.start, *self.x_kept, *self.x_reduced),
@@ -54,24 +55,24 @@ class _Space:
         ]
 
 
-def _general(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
-    source = reduce(OPENCL_C, function, x.dtype, out.dtype, len(space.kept), len(space.reduced))
+def _general(function: str, x: StridedArray, space: _Space, out: StridedArray) -> None:
+    source = reduce(x.dialect, function, x.dtype, out.dtype, len(space.kept), len(space.reduced))
     arguments = [*space.arguments(x, out), space.count]
     x.device.launch(source, (space.count,), (group_of(space.count),), arguments)
 
 
-def _columns(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
-    source = reduce_columns(OPENCL_C, function, x.dtype, len(space.kept), len(space.reduced))
-    first = -(-space.kept[-1] // OPENCL_C.lanes[x.dtype])
+def _columns(function: str, x: StridedArray, space: _Space, out: StridedArray) -> None:
+    source = reduce_columns(x.dialect, function, x.dtype, len(space.kept), len(space.reduced))
+    first = -(-space.kept[-1] // x.dialect.lanes[x.dtype])
     size = (first, math.prod(space.kept[:-1]))
     x.device.launch(source, size, (1, 1), space.arguments(x, out))
 
 
-def _rows(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
+def _rows(function: str, x: StridedArray, space: _Space, out: StridedArray) -> None:
     (length,) = space.reduced
     blocks = -(-length // _BLOCK) if space.count < _ROWS else 1
     partial = out if blocks == 1 else empty(x.device, (space.count, blocks), x.dtype)
-    source = reduce_rows(OPENCL_C, function, x.dtype, len(space.kept))
+    source = reduce_rows(x.dialect, function, x.dtype, len(space.kept))
     sizes = [length, _BLOCK if blocks > 1 else length, blocks, space.count * blocks]
     arguments = [x.memory, x.start, *space.x_kept, partial.memory, partial.start, *space.kept, *sizes]
     x.device.launch(source, (space.count * blocks,), (1,), arguments)
@@ -79,7 +80,7 @@ def _rows(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
         _reduce(function, partial, [1], False, out)
 
 
-def _in_turns(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
+def _in_turns(function: str, x: StridedArray, space: _Space, out: StridedArray) -> None:
     """Columns of many rows: few rows at a time, whose memory pages stay at hand, and then what these came to."""
     (n,), (m,) = space.reduced, space.kept
     rows, (step,) = x.view((n, m), (*space.x_reduced, 1)), space.x_reduced
@@ -101,16 +102,18 @@ def _in_turns(function: str, x: CLArray, space: _Space, out: CLArray) -> None:
     _reduce(function, partial, [0], False, out.view((m,), (1,)))
 
 
-def _reduce(function: str, x: CLArray, axes: list[int], keepdims: bool, out: CLArray) -> CLArray:
+def _reduce(
+    function: str, x: StridedArray, axes: list[int], keepdims: bool, out: StridedArray
+) -> StridedArray:
     if not out.size:
         return out
     if not x.size:
         return filled(1 if function == "prod" else 0, out)
-    if OPENCL_C.computed(out.dtype) is not out.dtype:
+    if out.dialect.computed(out.dtype) is not out.dtype:
         return rounding(lambda wide: _reduce(function, x, axes, keepdims, wide), out)
     x = computable(x)
     space = _Space(x, axes, out, keepdims)
-    lanes = OPENCL_C.lanes.get(x.dtype, 0) if x.dtype is out.dtype else 0
+    lanes = x.dialect.lanes.get(x.dtype, 0) if x.dtype is out.dtype else 0
     if lanes and space.x_reduced == (1,) and space.reduced[0] >= lanes and out.contiguous:
         _rows(function, x, space, out)
     elif (
@@ -126,31 +129,35 @@ def _reduce(function: str, x: CLArray, axes: list[int], keepdims: bool, out: CLA
 
 
 @table(ops.sum)
-def _(x: CLArray, *, axis: Any, keepdims: bool, dtype: DType, into: CLArray | None = None) -> CLArray:
+def _(
+    x: StridedArray, *, axis: Any, keepdims: bool, dtype: DType, into: StridedArray | None = None
+) -> StridedArray:
     axes = _axes(x, axis)
     return _reduce("sum", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
 
 
 @table(ops.prod)
-def _(x: CLArray, *, axis: Any, keepdims: bool, dtype: DType, into: CLArray | None = None) -> CLArray:
+def _(
+    x: StridedArray, *, axis: Any, keepdims: bool, dtype: DType, into: StridedArray | None = None
+) -> StridedArray:
     axes = _axes(x, axis)
     return _reduce("prod", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
 
 
 @table(ops.max)
-def _(x: CLArray, *, axis: Any, keepdims: bool, into: CLArray | None = None) -> CLArray:
+def _(x: StridedArray, *, axis: Any, keepdims: bool, into: StridedArray | None = None) -> StridedArray:
     axes = _axes(x, axis)
     return _reduce("max", x, axes, keepdims, _result(x, axes, keepdims, x.dtype, into))
 
 
 @table(ops.argmax)
-def _(x: CLArray, *, axis: Any, keepdims: bool, into: CLArray | None = None) -> CLArray:
+def _(x: StridedArray, *, axis: Any, keepdims: bool, into: StridedArray | None = None) -> StridedArray:
     axes = _axes(x, axis)
     out = _result(x, axes, keepdims, dtypes.int64, into)
     if out.size:
         x = computable(x)
         space = _Space(x, axes, out, keepdims)
-        source = arg_reduce(OPENCL_C, x.dtype, len(space.kept), len(space.reduced))
+        source = arg_reduce(x.dialect, x.dtype, len(space.kept), len(space.reduced))
         arguments = [*space.arguments(x, out), space.count]
         x.device.launch(source, (space.count,), (group_of(space.count),), arguments)
     return out

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from plugrad import ops
 from plugrad.errors import ArgumentError
+from plugrad.generated.array import StridedArray, broadcast, permuted, reshaped, sliced
+from plugrad.generated.kernels._run import contiguous, copied, filled, given, room
+from plugrad.generated.kernels._table import table
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, broadcast, permuted, reshaped, sliced
-from plugrad_opencl.kernels._run import contiguous, copied, filled, given, room
-from plugrad_opencl.kernels._table import table
 
 Bounds = Sequence[tuple[int, int, int]]
 
 
 @table(ops.reshape)
-def _(x: CLArray, *, shape: Shape, copy: bool | None = None, into: CLArray | None = None) -> CLArray:
+def _(
+    x: StridedArray, *, shape: Shape, copy: bool | None = None, into: StridedArray | None = None
+) -> StridedArray:
     if into is not None:
         # Row-major order is the same in both shapes, and ``into`` is contiguous.
         view = reshaped(into, x.shape)
@@ -34,29 +36,29 @@ def _(x: CLArray, *, shape: Shape, copy: bool | None = None, into: CLArray | Non
 
 
 @table(ops.permute_dims)
-def _(x: CLArray, *, axes: Sequence[int], into: CLArray | None = None) -> CLArray:
+def _(x: StridedArray, *, axes: Sequence[int], into: StridedArray | None = None) -> StridedArray:
     return given(permuted(x, axes), into)
 
 
 @table(ops.broadcast_to)
-def _(x: CLArray, *, shape: Shape, into: CLArray | None = None) -> CLArray:
+def _(x: StridedArray, *, shape: Shape, into: StridedArray | None = None) -> StridedArray:
     return given(broadcast(x, shape), into)
 
 
 @table(ops.strided_slice)
-def _(x: CLArray, *, bounds: Bounds, into: CLArray | None = None) -> CLArray:
+def _(x: StridedArray, *, bounds: Bounds, into: StridedArray | None = None) -> StridedArray:
     return given(sliced(x, bounds), into)
 
 
 @table(ops.scatter_slice)
-def _(x: CLArray, *, shape: Shape, bounds: Bounds, into: CLArray | None = None) -> CLArray:
+def _(x: StridedArray, *, shape: Shape, bounds: Bounds, into: StridedArray | None = None) -> StridedArray:
     out = filled(0, room(x.device, shape, x.dtype, into))
     copied(x, sliced(out, bounds))
     return out
 
 
 @table(ops.concatenate)
-def _(arrays: Sequence[CLArray], *, axis: int, into: CLArray | None = None) -> CLArray:
+def _(arrays: Sequence[StridedArray], *, axis: int, into: StridedArray | None = None) -> StridedArray:
     first = arrays[0]
     total = sum(x.shape[axis] for x in arrays)
     out = room(first.device, (*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype, into)

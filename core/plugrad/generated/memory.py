@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import mmap
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-import pyopencl as cl
 
 SMALLEST: Final = 64
 """Bytes of the smallest block."""
-
-HUGE: Final = 1 << 22
-"""Bytes from which on a block is worth huge pages: those of 4 KB cost more than what is computed in them."""
 
 _numbers = itertools.count()
 
@@ -69,7 +62,7 @@ class Row(Memory):
     """Memory of arrays that lie side by side.
 
     Attributes:
-        serials: those of the arrays (`CLArray.serial`).
+        serials: those of the arrays (`StridedArray.serial`).
     """
 
     __slots__ = ("serials",)
@@ -136,7 +129,7 @@ class Pool:
 
 
 class Supply:
-    """Makes blocks on a device, as many as fit into it.
+    """Counts the blocks of a device, and lets no more be made than fit into it.
 
     Attributes:
         total: bytes of the blocks that there are.
@@ -144,18 +137,14 @@ class Supply:
         limit: bytes that all blocks may come to.
     """
 
-    def __init__(self, context: Any, queue: Any, limit: int, *, shared: bool) -> None:
+    def __init__(self, make: Callable[[int], Block], limit: int) -> None:
         """Begin with none.
 
         Args:
-            context: the device's.
-            queue: the device's.
+            make: makes a block of a size; raises MemoryError where there is no room.
             limit: bytes that all blocks may come to.
-            shared: the memory is the host's, and the host may read it whenever the queue is empty.
         """
-        self._context = context
-        self._queue = queue
-        self._shared = shared
+        self._make = make
         self._lock = threading.Lock()
         self.limit = limit
         self.total = self.peak = 0
@@ -169,44 +158,17 @@ class Supply:
         with self._lock:
             if self.total + size > self.limit:
                 raise MemoryError
-            try:
-                block = self._shared_block(size) if self._shared else Block(self._buffer(size), size)
-            except (cl.MemoryError, cl.RuntimeError) as error:
-                raise MemoryError from error
+            block = self._make(size)
             self.total += size
             self.peak = max(self.peak, self.total)
         return block
 
     def drop(self, pool: Pool) -> None:
-        """Return the free blocks of a pool to the system."""
+        """Let go of the free blocks of a pool."""
         with self._lock:
             for blocks in pool.free.values():
                 while blocks:
                     self.total -= blocks.pop().size
-
-    def _buffer(self, size: int) -> Any:
-        return cl.Buffer(self._context, cl.mem_flags.READ_WRITE, size)
-
-    def _shared_block(self, size: int) -> Block:
-        """A block of fine-grained shared virtual memory (OpenCL 3.0, 5.6.1): host and device need no map."""
-        flags = cl.svm_mem_flags.READ_WRITE | cl.svm_mem_flags.SVM_FINE_GRAIN_BUFFER
-        memory = cl.SVMAllocation(self._context, size, SMALLEST, flags, queue=self._queue)
-        if size >= HUGE:
-            _want_huge_pages(memory.svm_ptr, size)
-        return Block(memory, size, np.asarray(_Bytes(memory, size)))
-
-
-class _Bytes:
-    """The bytes of shared memory, for NumPy."""
-
-    def __init__(self, memory: Any, size: int) -> None:
-        self.memory = memory
-        self.__array_interface__ = {
-            "data": (memory.svm_ptr, False),
-            "shape": (size,),
-            "typestr": "|u1",
-            "version": 3,
-        }
 
 
 def rounded(nbytes: int) -> int:
@@ -215,14 +177,3 @@ def rounded(nbytes: int) -> int:
         return -(-nbytes // SMALLEST) * SMALLEST
     step = 1 << ((nbytes - 1).bit_length() - 4)
     return -(-nbytes // step) * step
-
-
-def _want_huge_pages(address: int, size: int) -> None:
-    """Ask Linux for huge pages in the whole pages of memory that was not touched yet; elsewhere do nothing."""
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None or not sys.platform.startswith("linux"):
-        return
-    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (address + size - first) // mmap.PAGESIZE * mmap.PAGESIZE
-    # It is advice: where the system does not take it, pages are small.
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), advice)

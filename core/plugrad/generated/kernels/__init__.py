@@ -1,6 +1,6 @@
 """The kernels, one file a family."""
 
-from plugrad_opencl.kernels import (
+from plugrad.generated.kernels import (
     convolution,
     creation,
     elementwise,
@@ -11,7 +11,7 @@ from plugrad_opencl.kernels import (
     scan,
     sorting,
 )
-from plugrad_opencl.kernels._table import table
+from plugrad.generated.kernels._table import table
 
 __all__ = [
     "convolution",

@@ -7,14 +7,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from plugrad.generated.array import StridedArray, broadcast, empty, permuted, sliced
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.kernels._product import BIASED, add_parts, tile_of
+from plugrad.generated.kernels._run import contiguous, copied, filled
 from plugrad.graph.source import convolution, convolution_weight
 from plugrad.graph.source.tile import PLAIN
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, broadcast, empty, permuted, sliced
-from plugrad_opencl._device import CLDevice
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._product import BIASED, add_parts, tile_of
-from plugrad_opencl.kernels._run import contiguous, copied, filled
 
 Ints = tuple[int, ...]
 
@@ -55,19 +54,19 @@ class Geometry:
         )
 
 
-def image(device: CLDevice, shape: Shape, dtype: Any) -> CLArray:
+def image(device: GeneratedDevice, shape: Shape, dtype: Any) -> StridedArray:
     """A new array (N, C, spatial...) whose channels lie side by side."""
     n, c, *space = shape
     out = empty(device, (n, *space, c), dtype)
     return permuted(out, (0, len(shape) - 1, *range(1, len(shape) - 1)))
 
 
-def side_by_side(x: CLArray) -> CLArray:
+def side_by_side(x: StridedArray) -> StridedArray:
     """``x`` (N, C, spatial...), or a copy, with channels side by side."""
     return x if x.strides[1] == 1 or x.shape[1] == 1 else copied(x, image(x.device, x.shape, x.dtype))
 
 
-def _surrounded(x: CLArray, geometry: Geometry, out: Shape) -> tuple[CLArray, Geometry]:
+def _surrounded(x: StridedArray, geometry: Geometry, out: Shape) -> tuple[StridedArray, Geometry]:
     """A copy of ``x`` in a field of zeros that holds all that windows see."""
     low = [max(b, 0) for b in geometry.before]
     sizes = [
@@ -99,17 +98,17 @@ def _surrounded(x: CLArray, geometry: Geometry, out: Shape) -> tuple[CLArray, Ge
     return field, replace(geometry, before=before)
 
 
-def _strides(x: CLArray) -> list[int]:
+def _strides(x: StridedArray) -> list[int]:
     return [x.strides[0], *x.strides[2:]]
 
 
 def convolve(
-    x: CLArray,
-    weight: CLArray,
+    x: StridedArray,
+    weight: StridedArray,
     geometry: Geometry,
-    out: CLArray,
-    bias: CLArray | None = None,
-) -> CLArray:
+    out: StridedArray,
+    bias: StridedArray | None = None,
+) -> StridedArray:
     """Write a convolution to ``out``; all of one dtype that has vectors.
 
     Args:
@@ -119,7 +118,7 @@ def convolve(
         out: (N, O, positions...), not empty, its channels side by side.
         bias: (O,), or None.
     """
-    lanes = OPENCL_C.lanes[out.dtype]
+    lanes = out.dialect.lanes[out.dtype]
     groups, m, channels = weight.shape[:3]
     ndim = len(geometry.kernel)
     x = side_by_side(x)
@@ -136,7 +135,7 @@ def convolve(
     columns = m if m < lanes else 0
     panels = -(-m // (vectors * lanes))
     source = convolution(
-        OPENCL_C, out.dtype, ndim, rows, vectors, columns, checked, PLAIN if bias is None else BIASED
+        out.dialect, out.dtype, ndim, rows, vectors, columns, checked, PLAIN if bias is None else BIASED
     )
     arguments: list[Any] = [
         *(x.memory, x.start, *_strides(x), packed.memory, packed.start, packed.shape[-1], zeros_at),
@@ -151,7 +150,7 @@ def convolve(
     return out
 
 
-def _packed(weight: CLArray, lanes: int, zeros: int) -> tuple[CLArray, int]:
+def _packed(weight: StridedArray, lanes: int, zeros: int) -> tuple[StridedArray, int]:
     """The weight as (groups, kernel..., C / groups, O / groups), and where so many zeros lie behind it."""
     order = (0, *range(3, len(weight.shape)), 2, 1)
     turned = permuted(weight, order)
@@ -161,14 +160,14 @@ def _packed(weight: CLArray, lanes: int, zeros: int) -> tuple[CLArray, int]:
     field = empty(weight.device, (size + zeros,), weight.dtype)
     if zeros:
         filled(0, sliced(field, [(size, size + zeros, 1)]))
-    packed = CLArray(field.device, field.memory, field.dtype, shape)
+    packed = StridedArray(field.device, field.memory, field.dtype, shape)
     if m < lanes:
         filled(0, packed)
     copied(turned, sliced(packed, [(0, n, 1) for n in turned.shape]))
     return packed, size
 
 
-def convolve_weight(x: CLArray, y: CLArray, geometry: Geometry, out: CLArray) -> CLArray:
+def convolve_weight(x: StridedArray, y: StridedArray, geometry: Geometry, out: StridedArray) -> StridedArray:
     """Write the derivative of a convolution in its weight to ``out``; all of one dtype that has vectors.
 
     Args:
@@ -177,7 +176,7 @@ def convolve_weight(x: CLArray, y: CLArray, geometry: Geometry, out: CLArray) ->
         geometry: how the windows lie.
         out: (groups, O / groups, C / groups, kernel...), of any strides.
     """
-    lanes = OPENCL_C.lanes[out.dtype]
+    lanes = out.dialect.lanes[out.dtype]
     groups, m, channels = out.shape[:3]
     ndim, space = len(geometry.kernel), y.shape[2:]
     x, y = side_by_side(x), side_by_side(y)
@@ -202,7 +201,7 @@ def convolve_weight(x: CLArray, y: CLArray, geometry: Geometry, out: CLArray) ->
     chunk = -(-lines // parts)
     parts = -(-lines // chunk)
     sums = empty(out.device, (parts, groups, *geometry.kernel, channels, m), out.dtype)
-    source = convolution_weight(OPENCL_C, out.dtype, ndim, rows, vectors, m if m < lanes else 0, checked)
+    source = convolution_weight(out.dialect, out.dtype, ndim, rows, vectors, m if m < lanes else 0, checked)
     arguments: list[Any] = [
         *(x.memory, x.start, *_strides(x), y.memory, y.start, *_strides(y), sums.memory, sums.start),
         *(*space, *x.shape[2:], *geometry.kernel, *geometry.stride, *geometry.dilation, *geometry.before),
@@ -217,8 +216,12 @@ def convolve_weight(x: CLArray, y: CLArray, geometry: Geometry, out: CLArray) ->
 
 
 def spread(
-    x: CLArray, weight: CLArray, geometry: Geometry, out: CLArray, bias: CLArray | None = None
-) -> CLArray:
+    x: StridedArray,
+    weight: StridedArray,
+    geometry: Geometry,
+    out: StridedArray,
+    bias: StridedArray | None = None,
+) -> StridedArray:
     """Write the adjoint of a convolution in its image to ``out``: a convolution for each place between the strides.
 
     Args:
@@ -284,7 +287,7 @@ def _phases(n: int, k: int, s: int, d: int, b: int) -> list[_Phase]:
     return found
 
 
-def constant(out: CLArray, bias: CLArray | None) -> CLArray:
+def constant(out: StridedArray, bias: StridedArray | None) -> StridedArray:
     """What sums over nothing come to: 0, or the bias."""
     if bias is None:
         return filled(0, out)

@@ -11,15 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import pyopencl as cl
-
 from plugrad.dtypes import DType
+from plugrad.generated.array import StridedArray, empty
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.kernels._run import copied
+from plugrad.generated.memory import Block, Memory, Part, Pool
+from plugrad.generated.recorder import Recorder
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, empty
-from plugrad_opencl._device import CLDevice
-from plugrad_opencl._memory import Block, Memory, Part, Pool
-from plugrad_opencl._recorder import Recorder
-from plugrad_opencl.kernels._run import copied
 
 KEPT: Final = 4
 """Recordings of a line that are kept: one for each way in which what it is given lies in memory."""
@@ -27,13 +25,13 @@ KEPT: Final = 4
 PATIENCE: Final = 32
 """Recordings after which a line whose arrays lie in another way each time runs as it is."""
 
-Line = Callable[[Sequence[CLArray], Sequence[CLArray]], list[CLArray]]
+Line = Callable[[Sequence[StridedArray], Sequence[StridedArray]], list[StridedArray]]
 
 
 class Recordings:
     """The recordings of a line. One thread at a time."""
 
-    def __init__(self, device: CLDevice) -> None:
+    def __init__(self, device: GeneratedDevice) -> None:
         self._device = device
         # All runs of the line use the same blocks, one after the other.
         self._pool = Pool(device.pool.block)
@@ -44,7 +42,9 @@ class Recordings:
     def __del__(self) -> None:
         self._pool.merge_into(self._device.pool)
 
-    def run(self, line: Line, inputs: Sequence[CLArray], targets: Sequence[CLArray]) -> list[CLArray]:
+    def run(
+        self, line: Line, inputs: Sequence[StridedArray], targets: Sequence[StridedArray]
+    ) -> list[StridedArray]:
         """What ``line(inputs, targets)`` gives."""
         arrays = [*inputs, *targets]
         last = self._last
@@ -61,7 +61,7 @@ class Recordings:
             return found.replay(arrays)
         return self._record(line, arrays, len(inputs), moving, key)
 
-    def _moving(self, arrays: Sequence[CLArray], inputs: int) -> frozenset[int]:
+    def _moving(self, arrays: Sequence[StridedArray], inputs: int) -> frozenset[int]:
         """The inputs that begin elsewhere in their memory than before, as the rows of a table that are a batch do.
 
         They are copied at the beginning of each run, to where they stay. What the run writes to is none of them.
@@ -75,8 +75,8 @@ class Recordings:
         )
 
     def _record(
-        self, line: Line, arrays: list[CLArray], inputs: int, moving: frozenset[int], key: Any
-    ) -> list[CLArray]:
+        self, line: Line, arrays: list[StridedArray], inputs: int, moving: frozenset[int], key: Any
+    ) -> list[StridedArray]:
         """Run the line, and keep what it launched."""
         device, given = self._device, [*arrays]
         recorder = Recorder(self._pool, [a.memory for a in arrays])
@@ -104,12 +104,13 @@ class _Slot:
     Attributes:
         size: bytes of its block.
         number: that of the block which the arguments are set to; None before they are.
-        places: kernel objects, and which of their arguments it is.
+        places: prepared launches, and which of their arguments it is.
     """
 
-    __slots__ = ("number", "places", "size")
+    __slots__ = ("_device", "number", "places", "size")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, device: GeneratedDevice, block: Block) -> None:
+        self._device = device
         self.size = block.size
         self.number: int | None = None
         self.places: list[tuple[Any, int]] = []
@@ -118,8 +119,8 @@ class _Slot:
         """Set the arguments."""
         if memory.block.number != self.number:
             self.number = None
-            for kernel, i in self.places:
-                kernel.set_arg(i, memory.buffer)
+            for launch, i in self.places:
+                self._device.set_argument(launch, i, memory.buffer)
             self.number = memory.block.number
 
 
@@ -135,15 +136,15 @@ class _Place:
 
     __slots__ = ("_described", "array", "fresh", "given", "of")
 
-    def __init__(self, array: CLArray) -> None:
-        self._described: tuple[CLDevice, DType, Shape, tuple[int, ...], int]
+    def __init__(self, array: StridedArray) -> None:
+        self._described: tuple[GeneratedDevice, DType, Shape, tuple[int, ...], int]
         self._described = array.device, array.dtype, array.shape, array.strides, array.start
         self.given: int | None = None
         self.of: int | None = None
         self.fresh: int | None = None
-        self.array: CLArray | None = None
+        self.array: StridedArray | None = None
 
-    def at(self, arrays: Sequence[CLArray], fresh: Mapping[int, Memory]) -> CLArray:
+    def at(self, arrays: Sequence[StridedArray], fresh: Mapping[int, Memory]) -> StridedArray:
         """The array."""
         if self.given is not None:
             return arrays[self.given]
@@ -151,7 +152,7 @@ class _Place:
             return self.array
         memory = fresh[self.fresh] if self.fresh is not None else arrays[self.of or 0].memory
         device, dtype, shape, strides, start = self._described
-        return CLArray(device, memory, dtype, shape, strides, start)
+        return StridedArray(device, memory, dtype, shape, strides, start)
 
 
 class _Recording:
@@ -163,12 +164,12 @@ class _Recording:
 
     def __init__(
         self,
-        device: CLDevice,
+        device: GeneratedDevice,
         recorder: Recorder,
-        arrays: Sequence[CLArray],
-        given: Sequence[CLArray],
+        arrays: Sequence[StridedArray],
+        given: Sequence[StridedArray],
         moving: frozenset[int],
-        outputs: Sequence[CLArray],
+        outputs: Sequence[StridedArray],
     ) -> None:
         """Take what a run launched.
 
@@ -190,7 +191,7 @@ class _Recording:
         self._numbers = [-1 - i if i in moving else _number(a, i) for i, a in enumerate(arrays)]
         self._sharing = _sharing(self._numbers)
         self._slots = {
-            i: _Slot(memory.block)
+            i: _Slot(device, memory.block)
             for i, (a, first) in enumerate(zip(arrays, self._sharing, strict=True))
             if (memory := a.memory) is not None and i == first and i not in moving
         }
@@ -201,7 +202,7 @@ class _Recording:
         self._copies = [(i, self._placed(given[i], {}, None)) for i in sorted(moving)]
         self._loop: list[tuple[Any, tuple[int, ...], tuple[int, ...]]] = []
 
-    def _placed(self, array: CLArray, stay: Mapping[int, int], recorder: Recorder | None) -> _Place:
+    def _placed(self, array: StridedArray, stay: Mapping[int, int], recorder: Recorder | None) -> _Place:
         """Where an array is found at a replay.
 
         Args:
@@ -219,14 +220,14 @@ class _Recording:
         if place.of is not None:
             return place
         if recorder is not None and number in recorder.own and number not in self._fresh:
-            self._fresh[number] = _Slot(memory.block)
+            self._fresh[number] = _Slot(self._device, memory.block)
             # The memory that left this run is the recording's no longer.
             (memory.row if isinstance(memory, Part) else memory).pool = self._device.pool
         place.fresh = number if number in self._fresh else None
         place.array = array if place.fresh is None else None
         return place
 
-    def moved(self, arrays: Sequence[CLArray], inputs: int) -> list[int]:
+    def moved(self, arrays: Sequence[StridedArray], inputs: int) -> list[int]:
         """The inputs that begin elsewhere in their memory than those of the recording, and those that are copied."""
         return [
             i
@@ -234,7 +235,7 @@ class _Recording:
             if i in self.moving or arrays[i].start != start
         ]
 
-    def takes(self, arrays: Sequence[CLArray]) -> bool:
+    def takes(self, arrays: Sequence[StridedArray]) -> bool:
         """Whether arrays lie as those of the recording did; if so, the arguments are set to them."""
         serials = [a.serial for a in arrays]
         if serials == self._serials:
@@ -254,7 +255,7 @@ class _Recording:
         self._serials = serials
         return True
 
-    def replay(self, arrays: Sequence[CLArray]) -> list[CLArray]:
+    def replay(self, arrays: Sequence[StridedArray]) -> list[StridedArray]:
         """Put the launches into the queue, and give the outputs.
 
         Args:
@@ -272,40 +273,35 @@ class _Recording:
             slot.hold(fresh[number])
         for i, place in self._copies:
             copied(arrays[i], place.at(arrays, fresh))
-        device.put(self._loop, self._checks)
+        device.repeat(self._loop, self._checks)
         return [place.at(arrays, fresh) for place in self._outputs]
 
-    def _hold(self, arrays: Sequence[CLArray]) -> None:
+    def _hold(self, arrays: Sequence[StridedArray]) -> None:
         for i, slot in self._slots.items():
             memory = arrays[i].memory
             assert memory is not None
             slot.hold(memory)
 
-    def _prepare(self, arrays: Sequence[CLArray]) -> None:
-        """Make the kernel objects, and set their arguments."""
+    def _prepare(self, arrays: Sequence[StridedArray]) -> None:
+        """Prepare the launches, and set their arguments."""
         loop = []
         for launch in self._launches:
-            kernel = cl.Kernel(self._device.program(launch.source), launch.source.name)
-            for i, (argument, kind) in enumerate(
-                zip(launch.arguments, launch.source.parameters, strict=True)
-            ):
-                if not isinstance(argument, Block):
-                    kernel.set_arg(i, kind.numpy.type(argument) if isinstance(kind, DType) else argument)
-                    continue
-                given = self._by_number.get(argument.number)
-                slot = self._fresh.get(argument.number) if given is None else self._slots[given]
-                if slot is None:
-                    kernel.set_arg(i, argument.buffer)
-                else:
-                    slot.places.append((kernel, i))
-            loop.append((kernel, launch.size, launch.group))
+            buffers = [a.buffer if isinstance(a, Block) else a for a in launch.arguments]
+            prepared = self._device.prepared(launch.source, launch.size, launch.group, buffers)
+            for i, argument in enumerate(launch.arguments):
+                if isinstance(argument, Block):
+                    given = self._by_number.get(argument.number)
+                    slot = self._fresh.get(argument.number) if given is None else self._slots[given]
+                    if slot is not None:
+                        slot.places.append((prepared, i))
+            loop.append(prepared)
         for slot in self._slots.values():
             slot.number = None
         self._hold(arrays)
         self._loop, self._launches = loop, []
 
 
-def _number(array: CLArray, i: int) -> int:
+def _number(array: StridedArray, i: int) -> int:
     """The number of an array's block; of the array ``i`` without elements one that no block has."""
     return -1 - i if array.memory is None else array.memory.block.number
 
@@ -316,7 +312,7 @@ def _sharing(numbers: Sequence[int]) -> list[int]:
     return [first.setdefault(number, i) for i, number in enumerate(numbers)]
 
 
-def _key(arrays: Sequence[CLArray], moving: frozenset[int]) -> Any:
+def _key(arrays: Sequence[StridedArray], moving: frozenset[int]) -> Any:
     """What the launches of a run depend on beside what the line is."""
     numbers = [-1 - i if i in moving else _number(a, i) for i, a in enumerate(arrays)]
     layouts = [None if i in moving else (a.start, a.strides) for i, a in enumerate(arrays)]

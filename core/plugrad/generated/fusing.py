@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from plugrad.backend.kernels import Kernel
 from plugrad.dtypes import DType
+from plugrad.generated.array import StridedArray, empty
+from plugrad.generated.kernels._run import number_of
 from plugrad.graph.ir import Graph
-from plugrad.graph.source import Launch, Program, launch_of, program_of
+from plugrad.graph.source import Dialect, Launch, Program, launch_of, program_of
 from plugrad.spec import Spec
-from plugrad_opencl._array import CLArray, empty
-from plugrad_opencl._dialect import OPENCL_C
 
 _LAUNCHES: Final = 64
 """Layouts of operands that a kernel remembers."""
@@ -21,9 +21,9 @@ _ARGUMENTS: Final = 96
 """Parameters of a kernel at most: every device takes 1024 bytes of them."""
 
 
-def generate(graph: Graph) -> Kernel | None:
+def generate(graph: Graph, dialect: Dialect) -> Kernel | None:
     """A kernel for a graph; None where it is no program."""
-    program = program_of(graph, OPENCL_C)
+    program = program_of(graph, dialect)
     if program is None or 4 * (len(program.reads) + len(program.writes)) + len(program.numbers) > _ARGUMENTS:
         return None
     return Kernel(Generated(program), inplace=_inplace(program), partial=True)
@@ -66,7 +66,7 @@ class Generated:
         single = len(self._specs) == 1
         places: Sequence[Any] = (into,) if single else (into or (None,) * len(self._specs))
         key = (
-            *(x.strides if type(x) is CLArray else None for x in arrays),
+            *(x.strides if type(x) is StridedArray else None for x in arrays),
             *(None if p is None else p.strides for p in places),
         )
         bound = self._launches.get(key)
@@ -77,7 +77,9 @@ class Generated:
 
     def _settle(self, key: Any, operands: int) -> _Bound:
         launch = launch_of(self.program, key[:operands], key[operands:])
-        bound = self._launches[key] = _Bound(launch, [v.spec.dtype for v in self.program.graph.inputs])
+        bound = self._launches[key] = _Bound(
+            launch, [v.spec.dtype for v in self.program.graph.inputs], self.program.dialect
+        )
         if len(self._launches) > _LAUNCHES:
             self._launches.popitem(last=False)
         return bound
@@ -86,27 +88,27 @@ class Generated:
 class _Bound:
     """A launch with all that does not change from call to call."""
 
-    def __init__(self, launch: Launch, dtypes: Sequence[DType]) -> None:
+    def __init__(self, launch: Launch, dtypes: Sequence[DType], dialect: Dialect) -> None:
         self._launch: Final = launch
         self._dtypes: Final = dtypes
         self._reads: Final = launch.reads
-        self._numbers: Final = [_number(value, dtype) for value, dtype in launch.numbers]
+        self._numbers: Final = [number_of(value, dtype, dialect) for value, dtype in launch.numbers]
         self._after: Final = None if launch.after is None else Generated(launch.after)
 
     def __call__(self, arrays: Sequence[Any], places: Sequence[Any], specs: Sequence[Spec]) -> list[Any]:
         launch = self._launch
-        device = next(x.device for x in (*arrays, *places) if type(x) is CLArray)
+        device = next(x.device for x in (*arrays, *places) if type(x) is StridedArray)
         results = list(places)
         for i, spec in enumerate(specs):
             if results[i] is None:
                 memory = device.allocate(spec.nbytes)
-                results[i] = CLArray(device, memory, spec.dtype, spec.shape, launch.layouts[i])
+                results[i] = StridedArray(device, memory, spec.dtype, spec.shape, launch.layouts[i])
         arguments: list[Any] = []
         for i, strides in self._reads:
             if i is None:
                 arguments += (0, *(strides or ()))
             elif strides is None:
-                arguments.append(_number(arrays[i], self._dtypes[i]))
+                arguments.append(number_of(arrays[i], self._dtypes[i], device.dialect))
             else:
                 x = arrays[i]
                 arguments += (x.memory, x.start, *strides)
@@ -116,7 +118,7 @@ class _Bound:
         partial = []
         for spec, strides in launch.partial:
             part = empty(device, spec.shape, spec.dtype)
-            partial.append(CLArray(device, part.memory, spec.dtype, spec.shape, strides))
+            partial.append(StridedArray(device, part.memory, spec.dtype, spec.shape, strides))
             arguments.append(part.memory)
         arguments += launch.tail
         device.launch(launch.source, (launch.items,), (launch.group,), arguments)
@@ -125,8 +127,3 @@ class _Bound:
             into = tuple(results[i] for i in rest)
             self._after(*partial, *arrays, into=into if len(into) > 1 else into[0])
         return results
-
-
-def _number(value: Any, dtype: DType) -> Any:
-    """A number of the host as a parameter, rounded to ``dtype`` once."""
-    return OPENCL_C.computed(dtype).numpy.type(dtype.numpy.type(value))

@@ -6,13 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from plugrad import ops
+from plugrad.generated.array import StridedArray, permuted
+from plugrad.generated.kernels._convolution import (
+    Geometry,
+    constant,
+    convolve,
+    convolve_weight,
+    image,
+    spread,
+)
+from plugrad.generated.kernels._run import cast, computable, copied, filled, room, rounding
+from plugrad.generated.kernels._table import table
 from plugrad.ops._windows import counted
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, permuted
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._convolution import Geometry, constant, convolve, convolve_weight, image, spread
-from plugrad_opencl.kernels._run import cast, computable, copied, filled, room, rounding
-from plugrad_opencl.kernels._table import table
 
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -22,21 +28,23 @@ def _geometry(kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints, groups
     return Geometry(kernel, stride, dilation, tuple(a for a, _ in padding), groups)
 
 
-def _grouped(weight: CLArray, groups: int) -> CLArray:
+def _grouped(weight: StridedArray, groups: int) -> StridedArray:
     """The view whose first axis is cut into groups."""
     n, step = weight.shape[0] // groups, weight.strides[0]
     return weight.view((groups, n, *weight.shape[1:]), (n * step, step, *weight.strides[1:]))
 
 
-def _turned(weight: CLArray, groups: int) -> CLArray:
+def _turned(weight: StridedArray, groups: int) -> StridedArray:
     """The weight of an adjoint, its channels in the order of a convolution's."""
     grouped = _grouped(weight, groups)
     return permuted(grouped, (0, 2, 1, *range(3, len(grouped.shape))))
 
 
-def _written(function: Callable[[CLArray], Any], x: CLArray, shape: Shape, into: CLArray | None) -> CLArray:
+def _written(
+    function: Callable[[StridedArray], Any], x: StridedArray, shape: Shape, into: StridedArray | None
+) -> StridedArray:
     """Let ``function`` write an image in the dtype of the arithmetic; the image in that of ``x``, or ``into``."""
-    dtype = OPENCL_C.computed(x.dtype)
+    dtype = x.dialect.computed(x.dtype)
     if into is not None and dtype is into.dtype and into.strides[1] == 1:
         function(into)
         return into
@@ -48,26 +56,26 @@ def _written(function: Callable[[CLArray], Any], x: CLArray, shape: Shape, into:
     return out if into is None else copied(out, into)
 
 
-def _widened(*arrays: CLArray | None) -> list[Any]:
+def _widened(*arrays: StridedArray | None) -> list[Any]:
     return [None if x is None else computable(x) for x in arrays]
 
 
 @table(ops.conv)
 def _(
-    x: CLArray,
-    weight: CLArray,
-    bias: CLArray | None,
+    x: StridedArray,
+    weight: StridedArray,
+    bias: StridedArray | None,
     *,
     stride: Ints,
     padding: Pairs,
     dilation: Ints,
     groups: int,
-    into: CLArray | None = None,
-) -> CLArray:
+    into: StridedArray | None = None,
+) -> StridedArray:
     geometry = _geometry(weight.shape[2:], stride, padding, dilation, groups)
     shape = (x.shape[0], weight.shape[0], *counted(x.shape[2:], weight.shape[2:], stride, padding, dilation))
 
-    def run(out: CLArray) -> CLArray:
+    def run(out: StridedArray) -> StridedArray:
         wide, matrix, b = _widened(x, weight, bias)
         if not wide.size:
             return constant(out, b)
@@ -77,9 +85,14 @@ def _(
 
 
 def _adjoint(
-    x: CLArray, weight: CLArray, bias: CLArray | None, geometry: Geometry, shape: Shape, into: CLArray | None
-) -> CLArray:
-    def run(out: CLArray) -> CLArray:
+    x: StridedArray,
+    weight: StridedArray,
+    bias: StridedArray | None,
+    geometry: Geometry,
+    shape: Shape,
+    into: StridedArray | None,
+) -> StridedArray:
+    def run(out: StridedArray) -> StridedArray:
         wide, matrix, b = _widened(x, weight, bias)
         if not wide.size:
             return constant(out, b)
@@ -90,17 +103,17 @@ def _adjoint(
 
 @table(ops.conv_transpose)
 def _(
-    x: CLArray,
-    weight: CLArray,
-    bias: CLArray | None,
+    x: StridedArray,
+    weight: StridedArray,
+    bias: StridedArray | None,
     *,
     stride: Ints,
     padding: Pairs,
     output_padding: Ints,
     dilation: Ints,
     groups: int,
-    into: CLArray | None = None,
-) -> CLArray:
+    into: StridedArray | None = None,
+) -> StridedArray:
     geometry = _geometry(weight.shape[2:], stride, padding, dilation, groups)
     space = tuple(
         (n - 1) * s - a - b + d * (k - 1) + 1 + more
@@ -113,25 +126,25 @@ def _(
 
 @table(ops.conv.vjp_for("x"))
 def _(
-    ct: CLArray,
-    weight: CLArray,
+    ct: StridedArray,
+    weight: StridedArray,
     *,
     x: Any,
     stride: Ints,
     padding: Pairs,
     dilation: Ints,
     groups: int,
-    into: CLArray | None = None,
-) -> CLArray:
+    into: StridedArray | None = None,
+) -> StridedArray:
     geometry = _geometry(weight.shape[2:], stride, padding, dilation, groups)
     return _adjoint(ct, weight, None, geometry, x.shape, into)
 
 
-def _weight(x: CLArray, y: CLArray, geometry: Geometry, into: CLArray | None) -> CLArray:
+def _weight(x: StridedArray, y: StridedArray, geometry: Geometry, into: StridedArray | None) -> StridedArray:
     shape = (y.shape[1], x.shape[1] // geometry.groups, *geometry.kernel)
     out = room(x.device, shape, x.dtype, into)
 
-    def run(wide: CLArray) -> CLArray:
+    def run(wide: StridedArray) -> StridedArray:
         image, ct = _widened(x, y)
         if image.size and ct.size:
             convolve_weight(image, ct, geometry, _grouped(wide, geometry.groups))
@@ -144,29 +157,29 @@ def _weight(x: CLArray, y: CLArray, geometry: Geometry, into: CLArray | None) ->
 
 @table(ops.conv_weight)
 def _(
-    x: CLArray,
-    y: CLArray,
+    x: StridedArray,
+    y: StridedArray,
     *,
     kernel_size: Ints,
     stride: Ints,
     padding: Pairs,
     dilation: Ints,
     groups: int,
-    into: CLArray | None = None,
-) -> CLArray:
+    into: StridedArray | None = None,
+) -> StridedArray:
     return _weight(x, y, _geometry(kernel_size, stride, padding, dilation, groups), into)
 
 
 @table(ops.conv.vjp_for("weight"))
 def _(
-    ct: CLArray,
-    x: CLArray,
+    ct: StridedArray,
+    x: StridedArray,
     *,
     weight: Any,
     stride: Ints,
     padding: Pairs,
     dilation: Ints,
     groups: int,
-    into: CLArray | None = None,
-) -> CLArray:
+    into: StridedArray | None = None,
+) -> StridedArray:
     return _weight(x, ct, _geometry(weight.shape[2:], stride, padding, dilation, groups), into)

@@ -1,4 +1,4 @@
-"""`CLArray`: elements in a device's memory, by their first place and their strides; and the views of it."""
+"""`StridedArray`: elements in a device's memory, by their first place and their strides; and the views of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from plugrad.dtypes import DType
-from plugrad.graph.source import collapse, contiguous_strides
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.memory import Memory, Part, Row
+from plugrad.graph.source import Dialect, collapse, contiguous_strides
 from plugrad.spec import Shape
-from plugrad_opencl._device import CLDevice
-from plugrad_opencl._memory import Memory, Part, Row
 
 _serials = itertools.count()
 
 
-class CLArray:
+class StridedArray:
     """An array of the backend.
 
     Attributes:
@@ -35,7 +35,7 @@ class CLArray:
 
     def __init__(
         self,
-        device: CLDevice,
+        device: GeneratedDevice,
         memory: Memory | None,
         dtype: DType,
         shape: Shape,
@@ -51,6 +51,11 @@ class CLArray:
         self.serial = next(_serials)
 
     @property
+    def dialect(self) -> Dialect:
+        """The language of the device."""
+        return self.device.dialect
+
+    @property
     def size(self) -> int:
         """How many elements there are."""
         return math.prod(self.shape)
@@ -63,35 +68,35 @@ class CLArray:
         sizes, (strides,) = collapse(self.shape, [self.strides])
         return not sizes or strides == (1,)
 
-    def view(self, shape: Shape, strides: Sequence[int], start: int | None = None) -> CLArray:
+    def view(self, shape: Shape, strides: Sequence[int], start: int | None = None) -> StridedArray:
         """Elements of the same memory."""
-        return CLArray(
+        return StridedArray(
             self.device, self.memory, self.dtype, shape, strides, self.start if start is None else start
         )
 
 
-def empty(device: CLDevice, shape: Shape, dtype: DType) -> CLArray:
+def empty(device: GeneratedDevice, shape: Shape, dtype: DType) -> StridedArray:
     """A new contiguous array, its elements unspecified."""
-    return CLArray(device, device.allocate(math.prod(shape) * dtype.itemsize), dtype, shape)
+    return StridedArray(device, device.allocate(math.prod(shape) * dtype.itemsize), dtype, shape)
 
 
-def side_by_side(device: CLDevice, shapes: Sequence[Shape], dtype: DType) -> list[CLArray]:
+def side_by_side(device: GeneratedDevice, shapes: Sequence[Shape], dtype: DType) -> list[StridedArray]:
     """New contiguous arrays, one directly behind the other in a block."""
     sizes = [math.prod(s) for s in shapes]
     whole = device.allocate(sum(sizes) * dtype.itemsize)
     if whole is None:
-        return [CLArray(device, None, dtype, s) for s in shapes]
+        return [StridedArray(device, None, dtype, s) for s in shapes]
     row = Row.of(whole)
     starts = itertools.accumulate(sizes, initial=0)
     found = [
-        CLArray(device, Part(row) if n else None, dtype, s, start=at)
+        StridedArray(device, Part(row) if n else None, dtype, s, start=at)
         for s, n, at in zip(shapes, sizes, starts, strict=False)
     ]
     row.serials = [a.serial for a in found]
     return found
 
 
-def joined(arrays: Sequence[CLArray | None]) -> CLArray | None:
+def joined(arrays: Sequence[StridedArray | None]) -> StridedArray | None:
     """The elements of arrays that `side_by_side` gave, all of them, in order, as one array; else None."""
     first = arrays[0]
     memory = None if first is None else first.memory
@@ -101,17 +106,17 @@ def joined(arrays: Sequence[CLArray | None]) -> CLArray | None:
         return None
     assert first is not None
     size = sum(math.prod(a.shape) for a in arrays if a is not None)
-    return CLArray(first.device, memory.row, first.dtype, (size,))
+    return StridedArray(first.device, memory.row, first.dtype, (size,))
 
 
-def as_host(x: CLArray, memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def as_host(x: StridedArray, memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The elements in the bytes of its memory, as the host sees them."""
     itemsize = x.dtype.itemsize
     steps = [s * itemsize for s in x.strides]
     return np.ndarray(x.shape, x.dtype.numpy, memory, x.start * itemsize, steps)
 
 
-def permuted(x: CLArray, axes: Sequence[int]) -> CLArray:
+def permuted(x: StridedArray, axes: Sequence[int]) -> StridedArray:
     """The view whose axis ``i`` is axis ``axes[i]`` of ``x``."""
     return x.view(tuple(x.shape[a] for a in axes), [x.strides[a] for a in axes])
 
@@ -122,19 +127,19 @@ def broadcast_strides(shape: Shape, strides: Sequence[int], wanted: Shape) -> tu
     return (0,) * (len(wanted) - len(shape)) + own
 
 
-def broadcast(x: CLArray, shape: Shape) -> CLArray:
+def broadcast(x: StridedArray, shape: Shape) -> StridedArray:
     """The view of ``x`` as it broadcasts to ``shape``."""
     return x.view(shape, broadcast_strides(x.shape, x.strides, shape))
 
 
-def sliced(x: CLArray, bounds: Sequence[tuple[int, int, int]]) -> CLArray:
+def sliced(x: StridedArray, bounds: Sequence[tuple[int, int, int]]) -> StridedArray:
     """The view of what ``(start, stop, step)``, as `slice.indices` gives them, select along each axis."""
     shape = tuple(len(range(*b)) for b in bounds)
     start = x.start + sum(b[0] * s for b, s in zip(bounds, x.strides, strict=True))
     return x.view(shape, [b[2] * s for b, s in zip(bounds, x.strides, strict=True)], start)
 
 
-def reshaped(x: CLArray, shape: Shape) -> CLArray | None:
+def reshaped(x: StridedArray, shape: Shape) -> StridedArray | None:
     """The view of the elements in row-major order in another shape; None where the strides allow none."""
     if not x.size:
         return x.view(shape, contiguous_strides(shape))

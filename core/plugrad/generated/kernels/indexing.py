@@ -9,20 +9,19 @@ from typing import Any, Final
 import numpy as np
 
 from plugrad import dtypes, ops
+from plugrad.generated.array import StridedArray, empty
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.kernels._run import computable, contiguous, filled, group_of, raw, room, rounding
+from plugrad.generated.kernels._table import table
 from plugrad.graph.source import gather, nonzero_count, nonzero_write, scatter
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, empty
-from plugrad_opencl._device import CLDevice
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import computable, contiguous, filled, group_of, raw, room, rounding
-from plugrad_opencl.kernels._table import table
 
 _BLOCK: Final = 4096
 """Elements in which one work-item counts those that are not 0."""
 
 
 def _arguments(
-    name: str, device: CLDevice, indices: Sequence[CLArray], sizes: Sequence[int], axis: int
+    name: str, device: GeneratedDevice, indices: Sequence[StridedArray], sizes: Sequence[int], axis: int
 ) -> list[Any]:
     """What goes to the indices' parameters; they index axes of these sizes, the first of which is ``axis``."""
     found: list[Any] = []
@@ -31,11 +30,13 @@ def _arguments(
     return [*found, device.claim, device.report]
 
 
-def _entries(indices: Sequence[CLArray]) -> list[CLArray]:
+def _entries(indices: Sequence[StridedArray]) -> list[StridedArray]:
     return [contiguous(i) for i in indices]
 
 
-def _check(name: str, device: CLDevice, indices: Sequence[CLArray], shape: Shape, axis: int) -> None:
+def _check(
+    name: str, device: GeneratedDevice, indices: Sequence[StridedArray], shape: Shape, axis: int
+) -> None:
     """Hold indices against their axes where nothing is read or written."""
     rows = max(math.prod(shape[axis : axis + len(indices)]), 1)
     stand_in = filled(0, empty(device, (rows,), dtypes.uint8))
@@ -44,12 +45,18 @@ def _check(name: str, device: CLDevice, indices: Sequence[CLArray], shape: Shape
 
 
 def _gather(
-    name: str, x: CLArray, indices: Sequence[CLArray], shape: Shape, at: int, axis: int, out: CLArray
+    name: str,
+    x: StridedArray,
+    indices: Sequence[StridedArray],
+    shape: Shape,
+    at: int,
+    axis: int,
+    out: StridedArray,
 ) -> None:
     """Read ``x``, of ``shape``, at the indices of its axes from ``at`` on, which errors count from ``axis`` on."""
     stop = at + len(indices)
     entries, before, after = indices[0].size, math.prod(shape[:at]), math.prod(shape[stop:])
-    source = gather(OPENCL_C, x.dtype, tuple(i.dtype for i in indices))
+    source = gather(x.dialect, x.dtype, tuple(i.dtype for i in indices))
     arguments = [
         *(x.memory, x.start, *_arguments(name, x.device, indices, shape[at:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[at:stop])),
@@ -58,7 +65,9 @@ def _gather(
 
 
 @table(ops.gather_nd)
-def _(x: CLArray, indices: Sequence[CLArray], *, axis: int, into: CLArray | None = None) -> CLArray:
+def _(
+    x: StridedArray, indices: Sequence[StridedArray], *, axis: int, into: StridedArray | None = None
+) -> StridedArray:
     shape, stop = x.shape, axis + len(indices)
     out = room(x.device, (*shape[:axis], *indices[0].shape, *shape[stop:]), x.dtype, into)
     indices = _entries(indices)
@@ -71,13 +80,18 @@ def _(x: CLArray, indices: Sequence[CLArray], *, axis: int, into: CLArray | None
 
 @table(ops.scatter_nd)
 def _(
-    x: CLArray, indices: Sequence[CLArray], *, shape: Shape, axis: int, into: CLArray | None = None
-) -> CLArray:
+    x: StridedArray,
+    indices: Sequence[StridedArray],
+    *,
+    shape: Shape,
+    axis: int,
+    into: StridedArray | None = None,
+) -> StridedArray:
     out = room(x.device, shape, x.dtype, into)
     return rounding(lambda wide: _scatter(computable(x), _entries(indices), axis, wide), out)
 
 
-def _scatter(x: CLArray, indices: Sequence[CLArray], axis: int, out: CLArray) -> CLArray:
+def _scatter(x: StridedArray, indices: Sequence[StridedArray], axis: int, out: StridedArray) -> StridedArray:
     shape, out = out.shape, filled(0, out)
     entries, stop = indices[0].size, axis + len(indices)
     if not entries:
@@ -87,7 +101,7 @@ def _scatter(x: CLArray, indices: Sequence[CLArray], axis: int, out: CLArray) ->
         return out
     x = contiguous(x)
     before, after = math.prod(shape[:axis]), math.prod(shape[stop:])
-    source = scatter(OPENCL_C, x.dtype, tuple(i.dtype for i in indices))
+    source = scatter(x.dialect, x.dtype, tuple(i.dtype for i in indices))
     arguments = [
         *(x.memory, x.start, *_arguments("scatter_nd", x.device, indices, shape[axis:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[axis:stop])),
@@ -97,7 +111,7 @@ def _scatter(x: CLArray, indices: Sequence[CLArray], axis: int, out: CLArray) ->
 
 
 @table(ops.nonzero_indices)
-def _(x: CLArray) -> CLArray:
+def _(x: StridedArray) -> StridedArray:
     if not x.size:
         return empty(x.device, (len(x.shape), 0), dtypes.int64)
     x = contiguous(computable(x))
@@ -106,7 +120,7 @@ def _(x: CLArray) -> CLArray:
     sizes = [x.size, _BLOCK, blocks]
     shared = [x.memory, x.start, counts.memory, *sizes]
     group = (group_of(blocks),)
-    x.device.launch(nonzero_count(OPENCL_C, x.dtype), (blocks,), group, shared)
+    x.device.launch(nonzero_count(x.dialect, x.dtype), (blocks,), group, shared)
     # How many there are is the result's shape, so that the host must know it.
     found = np.empty(blocks, np.int64)
     x.device.download(found.view(np.uint8), counts.memory, 0)
@@ -115,6 +129,6 @@ def _(x: CLArray) -> CLArray:
     if out.size:
         before = np.cumsum(found) - found
         shared[2] = x.device.upload(before.view(np.uint8))
-        source = nonzero_write(OPENCL_C, x.dtype, len(x.shape))
+        source = nonzero_write(x.dialect, x.dtype, len(x.shape))
         x.device.launch(source, (blocks,), group, [*shared, out.memory, out.start, *x.shape, total])
     return out

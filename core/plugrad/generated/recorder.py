@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plugrad.generated.memory import Memory, Pool
 from plugrad.graph.source import Source
-from plugrad_opencl._memory import Memory, Pool
 
 
 @dataclass(frozen=True, slots=True)

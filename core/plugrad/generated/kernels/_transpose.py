@@ -7,18 +7,17 @@ from functools import lru_cache
 from typing import Any
 
 from plugrad.dtypes import DType
-from plugrad.graph.source import Source, collapse, transpose
+from plugrad.generated.array import StridedArray
+from plugrad.graph.source import Dialect, Source, collapse, transpose
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray
-from plugrad_opencl._dialect import OPENCL_C
 
 Launch = tuple[Source, tuple[int, int, int], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """A kernel, its work-items, the numbers after the operand, after the result, and at the end."""
 
 
-def turned(x: CLArray, into: CLArray) -> bool:
+def turned(x: StridedArray, into: StridedArray) -> bool:
     """Copy ``x`` to ``into``, of its shape, where matrices are to be turned for it; whether that is so."""
-    launch = _settled(x.dtype, x.shape, x.strides, into.strides)
+    launch = _settled(x.dialect, x.dtype, x.shape, x.strides, into.strides)
     if launch is None:
         return False
     source, size, own, others, sizes = launch
@@ -28,9 +27,11 @@ def turned(x: CLArray, into: CLArray) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _settled(dtype: DType, shape: Shape, strides: tuple[int, ...], others: tuple[int, ...]) -> Launch | None:
-    lanes = OPENCL_C.lanes.get(dtype, 0)
-    if not lanes or 0 in shape:
+def _settled(
+    dialect: Dialect, dtype: DType, shape: Shape, strides: tuple[int, ...], others: tuple[int, ...]
+) -> Launch | None:
+    lanes = dialect.lanes.get(dtype, 0)
+    if lanes < 2 or 0 in shape:
         return None
     sizes, (own, target) = collapse(shape, [strides, others])
     if len(sizes) < 2 or target[-1] != 1 or own[-1] == 1:
@@ -44,7 +45,7 @@ def _settled(dtype: DType, shape: Shape, strides: tuple[int, ...], others: tuple
     steps = [(0,) * (2 - len(batch)) + tuple(s[a] for a in batch) for s in (own, target)]
     n, m = sizes[rows], sizes[-1]
     return (
-        transpose(OPENCL_C, dtype),
+        transpose(dialect, dtype),
         (-(-n // lanes), -(-m // lanes), math.prod(sizes[a] for a in batch)),
         (*steps[0], own[-1]),
         (*steps[1], target[rows]),
@@ -52,7 +53,7 @@ def _settled(dtype: DType, shape: Shape, strides: tuple[int, ...], others: tuple
     )
 
 
-def padded(x: CLArray, into: CLArray) -> None:
+def padded(x: StridedArray, into: StridedArray) -> None:
     """Copy ``x`` (matrices, k, m), k elements side by side, to ``into`` (matrices, k, lanes), with zeros behind each row."""
     count, k, m = x.shape
     lanes = into.shape[2]
@@ -61,4 +62,4 @@ def padded(x: CLArray, into: CLArray) -> None:
         *(into.memory, into.start, 0, into.strides[0], into.strides[1]),
         *(count, k, m),
     ]
-    x.device.launch(transpose(OPENCL_C, x.dtype, True), (-(-k // lanes), 1, count), (1, 1, 1), arguments)
+    x.device.launch(transpose(x.dialect, x.dtype, True), (-(-k // lanes), 1, count), (1, 1, 1), arguments)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from plugrad import dtypes, ops
+from plugrad.generated.array import StridedArray, empty, permuted
+from plugrad.generated.kernels._run import computable, contiguous, given, group_of
+from plugrad.generated.kernels._table import table
 from plugrad.graph.source import merge_runs, sort_runs
-from plugrad_opencl._array import CLArray, empty, permuted
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import computable, contiguous, given, group_of
-from plugrad_opencl.kernels._table import table
 
 _RUN: Final = 16
 
 
 @table(ops.argsort)
-def _(x: CLArray, *, axis: int, descending: bool, into: CLArray | None = None, **_: Any) -> CLArray:
+def _(
+    x: StridedArray, *, axis: int, descending: bool, into: StridedArray | None = None, **_: Any
+) -> StridedArray:
     axes = [*(i for i in range(len(x.shape)) if i != axis), axis]
     back = [axes.index(i) for i in range(len(axes))]
     rows = contiguous(permuted(computable(x), axes))
@@ -24,7 +25,7 @@ def _(x: CLArray, *, axis: int, descending: bool, into: CLArray | None = None, *
         length = x.shape[axis]
         lines = x.size // length
         runs = -(-length // _RUN)
-        source = sort_runs(OPENCL_C, rows.dtype, descending)
+        source = sort_runs(rows.dialect, rows.dtype, descending)
         count = lines * runs
         x.device.launch(
             source,
@@ -32,7 +33,7 @@ def _(x: CLArray, *, axis: int, descending: bool, into: CLArray | None = None, *
             (group_of(count),),
             [rows.memory, rows.start, order.memory, length, _RUN, runs, count],
         )
-        source = merge_runs(OPENCL_C, rows.dtype, descending)
+        source = merge_runs(rows.dialect, rows.dtype, descending)
         run, other = _RUN, empty(x.device, rows.shape, dtypes.int64) if length > _RUN else order
         while run < length:
             pairs = -(-length // (2 * run))

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from plugrad import dtypes
 from plugrad.dtypes import DType
-from plugrad.graph.source import Source, cast_of, collapse, elementwise
+from plugrad.generated.array import StridedArray, broadcast_strides, empty
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.kernels._transpose import turned
+from plugrad.graph.source import Dialect, Source, cast_of, collapse, elementwise
 from plugrad.graph.source.elementwise import width
 from plugrad.spec import Shape
-from plugrad_opencl._array import CLArray, broadcast_strides, empty
-from plugrad_opencl._device import CLDevice
-from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._transpose import turned
 
 _GROUPS: Final = (1024, 64, 8)
 """Work-items of a group: few sizes, as some drivers compile a kernel once for each."""
@@ -28,8 +27,8 @@ def group_of(count: int) -> int:
 
 
 def run_elementwise(
-    expression: str, helper: str, operands: Sequence[tuple[str, Any, DType]], into: CLArray
-) -> CLArray:
+    expression: str, helper: str, operands: Sequence[tuple[str, Any, DType]], into: StridedArray
+) -> StridedArray:
     """Write ``expression`` over the elements of ``into``.
 
     Args:
@@ -39,16 +38,16 @@ def run_elementwise(
         into: the result.
     """
     layouts = tuple(
-        (name, dtype, x.shape, x.strides) if isinstance(x, CLArray) else (name, dtype, None, None)
+        (name, dtype, x.shape, x.strides) if isinstance(x, StridedArray) else (name, dtype, None, None)
         for name, x, dtype in operands
     )
-    launch = _settled(expression, helper, layouts, into.dtype, into.shape, into.strides)
+    launch = _settled(into.dialect, expression, helper, layouts, into.dtype, into.shape, into.strides)
     if launch is None:
         return into
     arguments: list[Any] = []
     for (_, x, dtype), steps in zip(operands, launch.steps, strict=True):
         if steps is None:
-            arguments.append(_number(x, dtype))
+            arguments.append(number_of(x, dtype, into.dialect))
         else:
             arguments += (x.memory, x.start, *steps)
     arguments += (into.memory, into.start, *launch.tail)
@@ -79,6 +78,7 @@ _Layout = tuple[str, DType, Shape | None, tuple[int, ...] | None]
 
 @lru_cache(maxsize=4096)
 def _settled(
+    dialect: Dialect,
     expression: str,
     helper: str,
     layouts: tuple[_Layout, ...],
@@ -100,14 +100,14 @@ def _settled(
         for (name, d, _, _), step in zip(layouts, steps, strict=True)
     )
     letter = "c" if collapsed[-1][-1] == 1 else "s"
-    source = elementwise(OPENCL_C, expression, helper, described, dtype, letter, len(sizes))
-    lanes = width(OPENCL_C, expression, described, dtype, letter, len(sizes))
+    source = elementwise(dialect, expression, helper, described, dtype, letter, len(sizes))
+    lanes = width(dialect, expression, described, dtype, letter, len(sizes))
     first = -(-sizes[-1] // lanes)
     size = (first, sizes[-2] if len(sizes) > 1 else 1, math.prod(sizes[:-2]))
     return _Launch(source, size, (group_of(first), 1, 1), steps, (*collapsed[-1], *sizes))
 
 
-def copied(x: CLArray, into: CLArray) -> CLArray:
+def copied(x: StridedArray, into: StridedArray) -> StridedArray:
     """The elements of ``x``, which broadcasts to the shape of ``into``, written there."""
     if x.shape == into.shape and turned(x, into):
         return into
@@ -117,55 +117,55 @@ def copied(x: CLArray, into: CLArray) -> CLArray:
     return into
 
 
-def raw(x: CLArray) -> CLArray:
+def raw(x: StridedArray) -> StridedArray:
     """An array of 16-bit floats as one of the unsigned integers of their bits; any other as it is."""
-    if x.dtype not in OPENCL_C.arithmetic:
+    if x.dtype not in x.dialect.arithmetic:
         return x
-    return CLArray(x.device, x.memory, dtypes.uint16, x.shape, x.strides, x.start)
+    return StridedArray(x.device, x.memory, dtypes.uint16, x.shape, x.strides, x.start)
 
 
-def cast(x: CLArray, into: CLArray) -> CLArray:
+def cast(x: StridedArray, into: StridedArray) -> StridedArray:
     """The elements of ``x`` in the dtype of ``into``, written there."""
     if x.dtype is into.dtype:
         return copied(x, into)
-    expression, helper = cast_of(x.dtype, into.dtype, OPENCL_C)
+    expression, helper = cast_of(x.dtype, into.dtype, x.dialect)
     return run_elementwise(expression, helper, [("x", x, x.dtype)], into)
 
 
-def computable(x: CLArray) -> CLArray:
+def computable(x: StridedArray) -> StridedArray:
     """``x``, or, where its dtype is only stored, a copy in that of its arithmetic."""
-    dtype = OPENCL_C.computed(x.dtype)
+    dtype = x.dialect.computed(x.dtype)
     return x if dtype is x.dtype else cast(x, empty(x.device, x.shape, dtype))
 
 
-def rounding(function: Callable[[CLArray], CLArray], out: CLArray) -> CLArray:
+def rounding(function: Callable[[StridedArray], StridedArray], out: StridedArray) -> StridedArray:
     """Let ``function`` write to ``out``; where its dtype is only stored, to an array of its arithmetic, which is rounded."""
-    dtype = OPENCL_C.computed(out.dtype)
+    dtype = out.dialect.computed(out.dtype)
     if dtype is out.dtype:
         return function(out)
     return cast(function(empty(out.device, out.shape, dtype)), out)
 
 
-def _number(value: Any, dtype: DType) -> Any:
+def number_of(value: Any, dtype: DType, dialect: Dialect) -> Any:
     """A number of the host as a parameter, rounded to ``dtype`` once."""
-    return OPENCL_C.computed(dtype).numpy.type(dtype.numpy.type(value))
+    return dialect.computed(dtype).numpy.type(dtype.numpy.type(value))
 
 
-def given(result: CLArray, into: CLArray | None) -> CLArray:
+def given(result: StridedArray, into: StridedArray | None) -> StridedArray:
     """``result`` itself, or its elements in ``into``."""
     return result if into is None else copied(result, into)
 
 
-def contiguous(x: CLArray) -> CLArray:
+def contiguous(x: StridedArray) -> StridedArray:
     """``x``, or a copy of it in row-major order without gaps."""
     return x if x.contiguous else copied(x, empty(x.device, x.shape, x.dtype))
 
 
-def filled(value: Any, into: CLArray) -> CLArray:
+def filled(value: Any, into: StridedArray) -> StridedArray:
     """A number written to each element."""
     return run_elementwise("x", "", [("x", value, into.dtype)], into)
 
 
-def room(device: CLDevice, shape: Shape, dtype: DType, into: CLArray | None) -> CLArray:
+def room(device: GeneratedDevice, shape: Shape, dtype: DType, into: StridedArray | None) -> StridedArray:
     """``into``, or a new array."""
     return empty(device, shape, dtype) if into is None else into
