@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -12,30 +10,35 @@ from typing import Any, Final
 import cupy
 import numpy as np
 
-from plugrad import dtypes
 from plugrad.dtypes import DType
 from plugrad.errors import BackendUnavailable, DeviceError
-from plugrad.generated.device import GeneratedDevice
+from plugrad.generated import Block, GeneratedDevice, Memory
 from plugrad.graph.source import Source
-from plugrad.graph.source.dialect import MEMORY
 from plugrad_cupy._dialect import CUDA_C, TYPES
+from plugrad_cupy._library import LibraryCall
 
-_PROBE: Final = 'extern "C" __global__ void probe(int *x, long long, long long) { x[blockIdx.x * blockDim.x + threadIdx.x] += 1; }'
 _OPTIONS: Final = ("--std=c++17",)
-_GROUPS: Final = 2**31 - 1
-"""Groups of a launch at most (CUDA C++ Programming Guide, technical specifications)."""
 
-_forked = False
+_GROUPS: Final = 2**31 - 1
+"""Groups of a launch at most, and (below) threads of one (CUDA C++ Programming Guide, technical specifications)."""
+
+_THREADS: Final = 1024
+
+_ERRORS: Final = (
+    cupy.cuda.runtime.CUDARuntimeError,
+    cupy.cuda.driver.CUDADriverError,
+    cupy.cuda.compiler.CompileException,
+)
 
 
 class CUDADevice(GeneratedDevice):
-    """A CUDA device. All that it is given goes to one stream, in order.
+    """A CUDA device with one stream, which all threads share, and a memory pool of its own.
 
-    The stream is not the default one, which would wait for every other. Memory is of a pool of this device alone.
+    The stream is not the default one, which waits for every other.
 
     Attributes:
         index: CUDA's index of the device.
-        stream: the stream, which all threads share.
+        stream: the stream.
     """
 
     dialect = CUDA_C
@@ -47,115 +50,114 @@ class CUDADevice(GeneratedDevice):
             DeviceError: if that does not work, with what CUDA said.
         """
         self.index = index
-        self.name = f"cupy:{index}"
-        self.dtypes = frozenset(TYPES)
         self._functions: dict[Source, Any] = {}
         try:
             properties = cupy.cuda.runtime.getDeviceProperties(index)
-            driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
-            self.description = (
+            runtime, driver = cupy.cuda.runtime.runtimeGetVersion(), cupy.cuda.runtime.driverGetVersion()
+            memory = int(properties["totalGlobalMem"])
+            super().__init__(
+                f"cupy:{index}",
                 f"{properties['name'].decode()}, compute capability {properties['major']}.{properties['minor']}, "
-                f"CUDA {_version(runtime)}, driver for CUDA {_version(driver)}"
+                f"CUDA {_version(runtime)}, driver of CUDA {_version(driver)}",
+                frozenset(TYPES),
+                limit=memory,
+                largest=memory,
             )
-            with cupy.cuda.Device(index):
+            self.handle = cupy.cuda.Device(index)
+            with self.handle:
                 self.stream = cupy.cuda.Stream(non_blocking=True)
-                self._pool = cupy.cuda.MemoryPool()
-            self.prepare()
-            probe = np.arange(2, dtype=np.int32)
-            memory = self.upload(probe.view(np.uint8))
-            self.enqueue(Source("probe", _PROBE, (MEMORY, dtypes.int64, dtypes.int64)), (2,), (2,), (memory,))
-            self.read(probe.view(np.uint8), memory, 0)
+                self._blocks = cupy.cuda.MemoryPool()
+            self.probe()
         except _ERRORS as error:
             raise DeviceError(f"a probe kernel fails: {_first_line(error)}") from error
-        if probe.tolist() != [1, 2]:
-            raise DeviceError(f"a probe kernel computed {probe.tolist()} in place of [1, 2]")
 
-    def allocate(self, nbytes: int) -> Any:
-        """Memory of at least this size, its contents unspecified; None for 0 bytes.
+    def block(self, size: int) -> Block:
+        """A block of CuPy's memory."""
+        try:
+            with self.handle, self.stream:
+                return Block(self._blocks.malloc(size), size)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError from error
 
-        Raises:
-            DeviceError: if there is not that much, even after the pool was emptied.
-        """
-        _alive()
-        if not nbytes:
-            return None
-        with cupy.cuda.Device(self.index), self.stream:
-            try:
-                return self._pool.malloc(nbytes)
-            except cupy.cuda.memory.OutOfMemoryError:
-                self.stream.synchronize()
-                gc.collect()
-                self._pool.free_all_blocks()
-            try:
-                return self._pool.malloc(nbytes)
-            except cupy.cuda.memory.OutOfMemoryError as error:
-                free, total = cupy.cuda.runtime.memGetInfo()
-                raise DeviceError(
-                    f"{self.name}: out of memory: {nbytes} bytes are asked while {self._pool.used_bytes()} are in use "
-                    f"here and {free} of {total} are free"
-                ) from error
+    def trim(self) -> None:
+        """Give what CuPy keeps back to CUDA."""
+        with self.handle:
+            self._blocks.free_all_blocks()
 
-    def write(self, memory: Any, host: np.ndarray[Any, Any]) -> None:
-        """Copy a contiguous array of bytes to the beginning of ``memory``."""
-        _alive()
-        with cupy.cuda.Device(self.index):
-            memory.copy_from_host_async(ctypes.c_void_p(host.ctypes.data), host.nbytes, self.stream)
+    def write(self, memory: Memory, host: np.ndarray[Any, Any]) -> None:
+        """Copy bytes to the device."""
+        with self.handle:
+            memory.buffer.copy_from_host_async(ctypes.c_void_p(host.ctypes.data), host.nbytes, self.stream)
             self.stream.synchronize()
 
-    def read(self, host: np.ndarray[Any, Any], memory: Any, offset: int) -> None:
-        """Fill a contiguous array of bytes from an offset of ``memory`` on."""
-        _alive()
-        with cupy.cuda.Device(self.index):
-            (memory + offset).copy_to_host_async(ctypes.c_void_p(host.ctypes.data), host.nbytes, self.stream)
+    def read(self, host: np.ndarray[Any, Any], memory: Memory, offset: int) -> None:
+        """Copy bytes to the host."""
+        with self.handle:
+            place = memory.buffer + offset
+            place.copy_to_host_async(ctypes.c_void_p(host.ctypes.data), host.nbytes, self.stream)
             self.stream.synchronize()
 
     def wait(self) -> None:
         """Wait until the stream is empty."""
-        _alive()
         self.stream.synchronize()
 
     def enqueue(
-        self, source: Source, size: Sequence[int], group: Sequence[int], arguments: Sequence[Any]
-    ) -> None:
+        self, source: Source, size: tuple[int, ...], group: tuple[int, ...], arguments: Sequence[Any]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Put a kernel into the stream."""
-        _alive()
-        groups = [-(-n // g) for n, g in zip(size, group, strict=True)] + [1, 1]
-        first, second, third = groups[:3]
+        buffers = [a.buffer if isinstance(a, Memory) else a for a in arguments]
+        self.put([self.prepared(source, size, group, buffers)])
+        return size, group
+
+    def prepared(
+        self, source: Source, size: tuple[int, ...], group: tuple[int, ...], arguments: Sequence[Any]
+    ) -> Any:
+        """A kernel, its grid, its threads and its arguments."""
+        if group[0] > _THREADS:
+            group = (_THREADS, *group[1:])
+        if isinstance(source, LibraryCall):
+            given = [_address(x) if kind is None else x for x, kind in zip(arguments, _kinds(source), strict=True)]
+            return source, (1,), (1,), given
+        first, second, third = (*(-(-n // g) for n, g in zip(size, group, strict=True)), 1, 1)[:3]
         if first * second * third > _GROUPS:
             raise DeviceError(
                 f"{self.name}: kernel {source.name!r} wants {first * second * third} groups of work-items, "
                 f"and a launch has {_GROUPS} at most"
             )
-        given = tuple(
-            _place(x) if kind is None else kind(x)
+        given = [
+            _address(x) if kind is None else kind(x)
             for x, kind in zip((*arguments, first, second), _kinds(source), strict=True)
-        )
-        with cupy.cuda.Device(self.index), self.stream:
-            function = self._functions.get(source)
-            if function is None:
-                function = self._functions[source] = self._build(source)
-            function((first * second * third,), tuple(group), given)
+        ]
+        return self._function(source), (first * second * third,), group, given
 
-    def statistics(self) -> dict[str, int]:
-        """Bytes in use and bytes kept for reuse."""
-        live = int(self._pool.used_bytes())
-        return {"live": live, "pooled": int(self._pool.total_bytes()) - live}
+    def set_argument(self, launch: Any, index: int, buffer: Any) -> None:
+        """Set the address of an argument."""
+        launch[3][index] = _address(buffer)
 
-    def _build(self, source: Source) -> Any:
-        # CuPy keeps binaries on disk by text, options and architecture.
+    def put(self, launches: Sequence[Any]) -> None:
+        """Put kernels into the stream."""
         try:
-            return cupy.RawModule(code=source.text, options=_OPTIONS).get_function(source.name)
+            with self.handle, self.stream:
+                for function, grid, threads, arguments in launches:
+                    function(grid, threads, tuple(arguments))
         except _ERRORS as error:
-            raise DeviceError(
-                f"{self.name}: NVRTC does not build kernel {source.name!r}: {_complaint(error)}"
-            ) from error
+            raise DeviceError(f"{self.name}: a kernel does not start: {_first_line(error)}") from error
 
-
-_ERRORS: Final = (
-    cupy.cuda.runtime.CUDARuntimeError,
-    cupy.cuda.driver.CUDADriverError,
-    cupy.cuda.compiler.CompileException,
-)
+    def _function(self, source: Source) -> Any:
+        """The kernel, compiled once; CuPy keeps binaries on disk by text, options and architecture."""
+        if isinstance(source, LibraryCall):
+            return source
+        function = self._functions.get(source)
+        if function is None:
+            try:
+                with self.handle:
+                    module = cupy.RawModule(code=source.text, options=_OPTIONS)
+                    function = self._functions[source] = module.get_function(source.name)
+            except _ERRORS as error:
+                raise DeviceError(
+                    f"{self.name}: NVRTC does not build kernel {source.name!r}: {_complaint(error)}"
+                ) from error
+        return function
 
 
 @cache
@@ -164,9 +166,8 @@ def _kinds(source: Source) -> tuple[Any, ...]:
     return tuple(p.numpy.type if isinstance(p, DType) else None for p in source.parameters)
 
 
-def _place(memory: Any) -> Any:
-    """Memory as a launch takes it: by its address."""
-    return np.uint64(0 if memory is None else memory.ptr)
+def _address(buffer: Any) -> np.uint64:
+    return np.uint64(0 if buffer is None else buffer.ptr)
 
 
 def _version(number: int) -> str:
@@ -183,36 +184,23 @@ def _complaint(error: Exception) -> str:
     return next((line for line in lines if "error" in line), _first_line(error))
 
 
-def _mark() -> None:
-    global _forked
-    _forked = True
-
-
-def _alive() -> None:
-    """Raise in a child of a process that uses CUDA already: it has no context there."""
-    if _forked:
-        raise DeviceError(
-            "CUDA cannot be used in a forked process whose parent used it; "
-            "start processes with multiprocessing.get_context('spawn')"
-        )
-
-
 @cache
 def found() -> tuple[CUDADevice, ...]:
-    """The devices, by CUDA's index; where one does not compile and run a kernel, none.
+    """The devices, by CUDA's index.
 
     Raises:
-        BackendUnavailable: if there is none, with the reason.
+        BackendUnavailable: if there is none, or one does not run a kernel, with the reason.
     """
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendUnavailable(f"CUDA finds no device: {_first_line(error)}") from error
+        raise BackendUnavailable(
+            f"CUDA finds no device: {_first_line(error)}; an NVIDIA driver must be installed, and no older than CUDA "
+            f"{_version(cupy.cuda.runtime.runtimeGetVersion())}, which this CuPy was built for"
+        ) from error
     if not count:
         raise BackendUnavailable("CUDA finds no device")
     try:
-        devices = tuple(CUDADevice(i) for i in range(count))
+        return tuple(CUDADevice(i) for i in range(count))
     except DeviceError as error:
         raise BackendUnavailable(str(error)) from error
-    os.register_at_fork(after_in_child=_mark)
-    return devices

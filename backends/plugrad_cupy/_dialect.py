@@ -10,7 +10,7 @@ from typing import Final
 
 from plugrad import dtypes
 from plugrad.dtypes import DType
-from plugrad.graph.source import Dialect
+from plugrad.graph.source import Dialect, Profile
 
 TYPES: Final[dict[DType, str]] = {
     dtypes.bool: "unsigned char",
@@ -91,6 +91,12 @@ CUDA_C: Final = Dialect(
         dtypes.bfloat16: "{memory}[{place}] = bfloat16_of_float({value});",
     },
     odd=_TOWARDS_ZERO + _ODD,
-    lanes={},
+    lanes={dtypes.float32: 1, dtypes.float64: 1},
     fma="fma({a}, {b}, {c})",
+    infinity="__int_as_float(0x7f800000)",
+    narrow={
+        dtypes.float16: "float_of_half(half_of_float({value}))",
+        dtypes.bfloat16: "float_of_bfloat16(bfloat16_of_float({value}))",
+    },
+    profile=Profile(),
 )

@@ -191,7 +191,7 @@ def _second(x: Layout, n: int, lanes: int, lined: bool) -> str:
     shape, strides = x
     k, m = shape[-2:]
     side_by_side = strides[-2] == 1 and k >= lanes
-    if lined and side_by_side and n <= _FEW:
+    if lined and side_by_side and n <= _FEW and lanes > 1:
         return "rows"
     if m >= lanes:
         return "" if strides[-1] == 1 else "contiguous"

@@ -12,14 +12,8 @@ from plugrad.generated.kernels._run import computable, filled, group_of, room, r
 from plugrad.generated.kernels._table import table
 from plugrad.graph.source import arg_reduce, collapse, reduce, reduce_columns, reduce_rows
 
-_BLOCK: Final = 1 << 14
-"""Elements of a row that one work-item reduces, where there are few rows."""
-
 _TURN: Final = 32
 """Rows of which one work-item takes its columns, where there are many."""
-
-_ROWS: Final = 64
-"""So many rows keep a device busy without being cut into blocks."""
 
 
 def _axes(x: StridedArray, axis: Any) -> list[int]:
@@ -70,10 +64,11 @@ def _columns(function: str, x: StridedArray, space: _Space, out: StridedArray) -
 
 def _rows(function: str, x: StridedArray, space: _Space, out: StridedArray) -> None:
     (length,) = space.reduced
-    blocks = -(-length // _BLOCK) if space.count < _ROWS else 1
+    profile = x.dialect.profile
+    blocks = -(-length // profile.part) if space.count < profile.items else 1
     partial = out if blocks == 1 else empty(x.device, (space.count, blocks), x.dtype)
     source = reduce_rows(x.dialect, function, x.dtype, len(space.kept))
-    sizes = [length, _BLOCK if blocks > 1 else length, blocks, space.count * blocks]
+    sizes = [length, profile.part if blocks > 1 else length, blocks, space.count * blocks]
     arguments = [x.memory, x.start, *space.x_kept, partial.memory, partial.start, *space.kept, *sizes]
     x.device.launch(source, (space.count * blocks,), (1,), arguments)
     if blocks > 1:

@@ -36,12 +36,14 @@ class Profile:
         chunk: elements of a line that a work-item takes one after the other, where there are enough of them: many where
             a work-item has a processor to itself, 1 where neighbouring work-items run in step and should read
             neighbouring elements.
+        part: elements of a row that are worth a work-item of their own where there are few rows.
         items: so many work-items keep the device busy.
         group: work-items of a group, at most.
     """
 
     lanes: int = 1
     chunk: int = 1
+    part: int = 256
     items: int = 1 << 14
     group: int = 256
 
@@ -65,7 +67,8 @@ class Dialect:
         odd: a function ``odd`` from ``{type}`` to float32 that rounds to odd: what is not held exactly goes towards 0
             and has its last bit set. Another rounding, to a narrower dtype, is then as if it were the only one.
         preambles: text that must stand before the kernels that use a dtype, by the dtype.
-        lanes: for the floating dtypes that have vectors, how many elements of one.
+        lanes: for the floating dtypes, how many elements a vector has; 1, with the patterns as they come, in a language
+            without vectors.
         vector: the type of a vector of ``{lanes}`` elements of ``{type}``.
         load: the vector of ``{lanes}`` elements from the pointer ``{place}`` on, whatever its alignment.
         store: a statement that writes the vector ``{value}`` there.
@@ -100,10 +103,10 @@ class Dialect:
     loads: Mapping[DType, str] = field(default_factory=dict)
     stores: Mapping[DType, str] = field(default_factory=dict)
     odd: str = ""
-    vector: str = ""
-    load: str = ""
-    store: str = ""
-    splat: str = ""
+    vector: str = "{type}"
+    load: str = "*({place})"
+    store: str = "*({place}) = {value};"
+    splat: str = "({type})({value})"
     fma: str = "{a} * {b} + {c}"
     infinity: str = "INFINITY"
     narrow: Mapping[DType, str] = field(default_factory=dict)

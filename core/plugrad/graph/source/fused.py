@@ -18,9 +18,6 @@ from plugrad.graph.source.loops import Layout, kernel_text
 from plugrad.graph.source.program import Place, Program
 from plugrad.spec import Spec
 
-_PART: Final = 8192
-"""Elements of a row that are worth a work-item of their own."""
-
 _ROWS: Final = 32
 """Rows of columns that are worth one: their memory pages stay at hand."""
 
@@ -206,7 +203,7 @@ def _block(program: Program, along: bool, items: int, sizes: Sequence[int]) -> i
         return 0
     rest = math.prod(sizes[1:])
     if along:
-        wanted = min(-(-profile.items // items), first * rest // _PART)
+        wanted = min(-(-profile.items // items), first * rest // profile.part)
         if wanted < 2:
             return 0
         block = -(-first // wanted)

@@ -36,6 +36,7 @@ static inline int signbit(double x) { return __builtin_signbit(x) != 0; }
 
 static inline unsigned __float_as_uint(float x) { unsigned u; __builtin_memcpy(&u, &x, 4); return u; }
 static inline float __uint_as_float(unsigned u) { float x; __builtin_memcpy(&x, &u, 4); return x; }
+static inline float __int_as_float(int u) { return __uint_as_float((unsigned)u); }
 static inline int atomicCAS(int *place, int old, int value) { int held = *place; if (held == old) *place = value; return held; }
 
 // Towards zero: the nearest float, or the one before it in magnitude where that is too large.

@@ -1,7 +1,8 @@
 """Stands in for CuPy where there is no GPU: the part of its interface that `plugrad_cupy` uses, on the host's memory.
 
 Kernels are compiled by the host's C++ compiler (see `cupy._compiling`) and run thread by thread when they are launched;
-everything else is NumPy. `cupy.recorded` gives in order what the device was asked: tests read it.
+everything else is NumPy. `cupy.recorded` gives in order what the device was asked: tests read it. With the environment variable
+``PLUGRAD_STANDIN_DRY`` kernels are neither compiled nor run, only kept, in `cupy.texts`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from cupy import _cuda as cuda
 from cupy._compiling import compiled
 from cupy._log import recorded
 
-__all__ = ["RawModule", "cuda", "matmul", "ndarray", "recorded"]
+__all__ = ["RawModule", "cuda", "matmul", "ndarray", "recorded", "texts"]
 __version__ = "14.0.0"
 _one_at_a_time: Final = threading.Lock()
+
+texts: Final[dict[str, str]] = {}
+"""The texts that were launched, with the kernel's name in each."""
 
 
 def ndarray(
@@ -54,19 +58,21 @@ class RawModule:
 
         def kernel(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
             nonlocal run
-            if run is None:
+            cuda.on_stream("launch", name, grid, block)
+            texts.setdefault(self._code, name)
+            if run is None and not cuda.DRY:
                 try:
                     run = compiled(self._code, name)
                 except RuntimeError as error:
                     raise cuda.compiler.CompileException(str(error)) from error
-            cuda.on_stream("launch", name, grid, block)
             if max(block) > 1024 or not all(1 <= n < 2**31 for n in grid) or any(n > 65535 for n in grid[1:]):
                 raise cuda.driver.CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
             held = [_argument(a) for a in args]
             pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
             sizes = [(ctypes.c_uint * 3)(*[*row, 1, 1][:3]) for row in (grid, block)]
-            with _one_at_a_time:
-                run(*sizes, pointers)
+            if run is not None:
+                with _one_at_a_time:
+                    run(*sizes, pointers)
 
         return kernel
 

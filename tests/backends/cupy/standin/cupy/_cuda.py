@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from types import SimpleNamespace
 from typing import Any, Final
@@ -11,6 +13,8 @@ import numpy as np
 from cupy._log import told
 
 DEVICES: Final = 2
+DRY: Final = bool(os.environ.get("PLUGRAD_STANDIN_DRY"))
+"""Whether kernels are kept and not run."""
 MEMORY: Final = 4 << 30
 """Bytes of a device."""
 
@@ -95,10 +99,18 @@ class _Memory:
         self.pool.kept += self.nbytes
 
 
+class UnownedMemory:
+    """Memory that belongs to somebody else."""
+
+    def __init__(self, ptr: int, size: int, owner: object) -> None:
+        del owner
+        self.array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(ptr))
+
+
 class MemoryPointer:
     """A place in memory."""
 
-    def __init__(self, mem: _Memory, offset: int) -> None:
+    def __init__(self, mem: Any, offset: int) -> None:
         self.mem, self.offset = mem, offset
 
     @property
@@ -112,13 +124,13 @@ class MemoryPointer:
     def copy_from_host_async(self, mem: Any, size: int, stream: Stream) -> None:
         """Copy to the device."""
         told("copy", size, stream.device)
-        host = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_uint8 * size).from_address(mem.value))
+        host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(mem.value))
         self.mem.array[self.offset : self.offset + size] = host
 
     def copy_to_host_async(self, mem: Any, size: int, stream: Stream) -> None:
         """Copy to the host."""
         told("copy", size, stream.device)
-        host = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_uint8 * size).from_address(mem.value))
+        host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(mem.value))
         host[...] = self.mem.array[self.offset : self.offset + size]
 
 
@@ -153,7 +165,7 @@ class MemoryPool:
 
 def _properties(index: int) -> dict[str, Any]:
     Device(index)
-    return {"name": b"Stand-in", "major": 9, "minor": 0}
+    return {"name": b"Stand-in", "major": 9, "minor": 0, "totalGlobalMem": MEMORY}
 
 
 runtime: Final = SimpleNamespace(
