@@ -137,7 +137,7 @@ class CLDevice(GeneratedDevice):
 
     def _program(self, source: Source) -> Any:
         """The program of a kernel; it is built once."""
-        with self._lock:
+        with self.lock:
             program = self._programs.get(source)
             if program is None:
                 program = self._programs[source] = self._build(source)

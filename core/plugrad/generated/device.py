@@ -48,6 +48,7 @@ class GeneratedDevice(ABC):
         dtypes: what it stores and computes.
         pool: its memory.
         local: what each thread has to itself.
+        lock: for what threads must do one at a time.
         claim: memory of an int32, 0, by which kernels agree on who reports an index.
         report: memory of an int64, the index that was reported.
     """
@@ -73,7 +74,7 @@ class GeneratedDevice(ABC):
         self._largest = largest
         self._supply = Supply(self.block, limit)
         self.pool = Pool(self._block)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._sites: dict[tuple[str, int, int], int] = {}
         self._armed = False
         _watch_forks()
@@ -243,7 +244,7 @@ class GeneratedDevice(ABC):
 
     def site(self, name: str, axis: int, size: int) -> int:
         """A number by which a kernel reports an index that is out of range for an axis of an op's operand."""
-        with self._lock:
+        with self.lock:
             return self._sites.setdefault((name, axis, size), len(self._sites) + 1)
 
     def check(self) -> None:
@@ -254,7 +255,7 @@ class GeneratedDevice(ABC):
         """
         if not self._armed:
             return
-        with self._lock:
+        with self.lock:
             self._armed = False
             claim, report = np.zeros(1, np.int32), np.zeros(1, np.int64)
             self.read(claim.view(np.uint8), self.claim, 0)

@@ -5,7 +5,7 @@ backend that asked for it compiles and launches it. Shapes and strides are param
 """
 
 from plugrad.graph.source.convolution import convolution, convolution_weight
-from plugrad.graph.source.dialect import Dialect, Profile, Source
+from plugrad.graph.source.dialect import MEMORY, Dialect, Profile, Source
 from plugrad.graph.source.elementwise import elementwise
 from plugrad.graph.source.expressions import cast_of, expression_of, next_bits
 from plugrad.graph.source.fused import Launch, launch_of
@@ -19,6 +19,7 @@ from plugrad.graph.source.tile import Epilogue
 from plugrad.graph.source.transposition import transpose
 
 __all__ = [
+    "MEMORY",
     "Dialect",
     "Launch",
     "Profile",

@@ -1,8 +1,8 @@
 """Stands in for CuPy where there is no GPU: the part of its interface that `plugrad_cupy` uses, on the host's memory.
 
 Kernels are compiled by the host's C++ compiler (see `cupy._compiling`) and run thread by thread when they are launched;
-everything else is NumPy. `cupy.recorded` gives in order what the device was asked: tests read it. With the environment variable
-``PLUGRAD_STANDIN_DRY`` kernels are neither compiled nor run, only kept, in `cupy.texts`.
+everything else is NumPy. `cupy.recorded` gives in order what the device was asked: tests read it. Where `cupy.settings.dry`
+is set, kernels are neither compiled nor run, only kept, in `cupy.texts`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from cupy import _cuda as cuda
 from cupy._compiling import compiled
 from cupy._log import recorded
 
-__all__ = ["RawModule", "cuda", "matmul", "ndarray", "recorded", "texts"]
+__all__ = ["RawModule", "cuda", "matmul", "ndarray", "recorded", "settings", "texts"]
 __version__ = "14.0.0"
 _one_at_a_time: Final = threading.Lock()
 
+settings: Final = SimpleNamespace(dry=False)
 texts: Final[dict[str, str]] = {}
 """The texts that were launched, with the kernel's name in each."""
 
@@ -60,7 +61,7 @@ class RawModule:
             nonlocal run
             cuda.on_stream("launch", name, grid, block)
             texts.setdefault(self._code, name)
-            if run is None and not cuda.DRY:
+            if run is None and not settings.dry:
                 try:
                     run = compiled(self._code, name)
                 except RuntimeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from types import SimpleNamespace
 from typing import Any, Final
@@ -13,8 +12,6 @@ import numpy as np
 from cupy._log import told
 
 DEVICES: Final = 2
-DRY: Final = bool(os.environ.get("PLUGRAD_STANDIN_DRY"))
-"""Whether kernels are kept and not run."""
 MEMORY: Final = 4 << 30
 """Bytes of a device."""
 
