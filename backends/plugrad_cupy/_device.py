@@ -116,7 +116,9 @@ class CUDADevice(GeneratedDevice):
         if group[0] > _THREADS:
             group = (_THREADS, *group[1:])
         if isinstance(source, LibraryCall):
-            given = [_address(x) if kind is None else x for x, kind in zip(arguments, _kinds(source), strict=True)]
+            given = [
+                _address(x) if kind is None else x for x, kind in zip(arguments, _kinds(source), strict=True)
+            ]
             return source, (1,), (1,), given
         first, second, third = (*(-(-n // g) for n, g in zip(size, group, strict=True)), 1, 1)[:3]
         if first * second * third > _GROUPS:

@@ -158,7 +158,7 @@ class GeneratedDevice(ABC):
             DeviceError: if the driver does not take one.
         """
 
-    def trim(self) -> None:
+    def trim(self) -> None:  # noqa: B027 - most runtimes keep nothing
         """Give what the runtime keeps of dropped blocks back to the system."""
 
     def allocate(self, nbytes: int) -> Memory | None:

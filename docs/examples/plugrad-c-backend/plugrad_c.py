@@ -63,7 +63,10 @@ class CDevice(GeneratedDevice):
         pass
 
     def enqueue(self, source, size, group, arguments):
-        given = [a if kind is not MEMORY or a is None else a.buffer for a, kind in zip(arguments, source.parameters)]
+        given = [
+            a if kind is not MEMORY or a is None else a.buffer
+            for a, kind in zip(arguments, source.parameters)
+        ]
         self.put([self.prepared(source, size, group, given)])
         return size, group
 
@@ -86,10 +89,23 @@ class CDevice(GeneratedDevice):
     def function(self, source):
         if source not in self.functions:
             kinds = (None if k is MEMORY else C.types[k] for k in source.parameters)
-            arguments = (f"*({k} *)arguments[{i}]" if k else f"*(void **)arguments[{i}]" for i, k in enumerate(kinds))
+            arguments = (
+                f"*({k} *)arguments[{i}]" if k else f"*(void **)arguments[{i}]" for i, k in enumerate(kinds)
+            )
             text = HEAD + source.text + LOOPS.format(name=source.name, arguments=", ".join(arguments))
             library = Path(self.folder.name) / f"{len(self.functions)}.so"
-            options = ["-O2", "-fwrapv", "-ffp-contract=off", "-shared", "-fPIC", "-xc", "-", "-lm", "-o", library]
+            options = [
+                "-O2",
+                "-fwrapv",
+                "-ffp-contract=off",
+                "-shared",
+                "-fPIC",
+                "-xc",
+                "-",
+                "-lm",
+                "-o",
+                library,
+            ]
             done = subprocess.run([self.compiler, *options], input=text, text=True, capture_output=True)
             if done.returncode:
                 raise DeviceError(f"{self.name}: kernel {source.name!r} does not compile: {done.stderr}")

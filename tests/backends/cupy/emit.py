@@ -11,11 +11,11 @@ import warnings
 from pathlib import Path
 
 import cupy
+
+import plugrad as pg
 from plugrad_conformance.checks import all_cases
 from plugrad_conformance.running import run_case
 from plugrad_conformance.subject import Subject
-
-import plugrad as pg
 
 KINDS = ("forward", "vjp", "captured", "sizes")
 

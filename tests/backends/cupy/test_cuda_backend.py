@@ -76,17 +76,23 @@ class TestLaunches:
 
     def test_products_of_integers_do_not(self) -> None:
         with cupy.recorded() as log:
-            product = pg.asarray([[1, 2], [3, 4]], device=DEVICE) @ pg.asarray([[1, 0], [0, 2]], device=DEVICE)
+            product = pg.asarray([[1, 2], [3, 4]], device=DEVICE) @ pg.asarray(
+                [[1, 0], [0, 2]], device=DEVICE
+            )
         assert not kinds(log)["matmul"]
         assert product.numpy().tolist() == [[1, 4], [3, 8]]
 
     def test_more_than_65535_rows_fit(self) -> None:
         x = pg.arange(70_000 * 2, device=DEVICE).reshape(70_000, 2)
-        assert (x.T.reshape(2, 70_000, 1) + pg.zeros((1, 1, 2), dtype=x.dtype, device=DEVICE)).sum().item() == 2 * x.sum().item()
+        assert (
+            x.T.reshape(2, 70_000, 1) + pg.zeros((1, 1, 2), dtype=x.dtype, device=DEVICE)
+        ).sum().item() == 2 * x.sum().item()
 
     def test_more_groups_than_a_grid_has_is_an_error(self) -> None:
         device = get_backend(DEVICE).found[0]  # type: ignore[attr-defined]
-        with pytest.raises(DeviceError, match="'huge' wants 4294967296 groups of work-items, and a launch has 2147483647"):
+        with pytest.raises(
+            DeviceError, match="'huge' wants 4294967296 groups of work-items, and a launch has 2147483647"
+        ):
             device.launch(Source("huge", "", ()), (1 << 16, 1 << 16), (1, 1), ())
 
     def test_a_text_that_does_not_compile_is_an_error_and_nothing_more(self) -> None:

@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import nvrtc
 import pytest
+from support import nvrtc
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
 TOGETHER = 100
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.skipif(not nvrtc.available(), reason="nvidia-cuda-nvrtc is not installed: tox -e cuda")
+pytestmark = pytest.mark.skipif(
+    not nvrtc.available(), reason="nvidia-cuda-nvrtc is not installed: tox -e cuda"
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +60,5 @@ def test_they_compile(
 
 
 def test_a_wrong_text_is_noticed() -> None:
-    with pytest.raises(RuntimeError, match="identifier \"nothing\" is undefined"):
+    with pytest.raises(RuntimeError, match='identifier "nothing" is undefined'):
         nvrtc.compile_kernels('extern "C" __global__ void wrong() { nothing; }', "sm_90")

@@ -34,7 +34,9 @@ def ndarray(
     """An array over memory; strides in bytes."""
     host = np.ndarray(0, np.uint8) if memptr is None else memptr.mem.array
     offset = 0 if memptr is None else memptr.offset
-    array = np.lib.stride_tricks.as_strided(host[offset:].view(dtype) if host.size else host.view(dtype), shape, strides)
+    array = np.lib.stride_tricks.as_strided(
+        host[offset:].view(dtype) if host.size else host.view(dtype), shape, strides
+    )
     return SimpleNamespace(array=array, shape=tuple(shape), dtype=np.dtype(dtype))
 
 
@@ -51,7 +53,8 @@ class RawModule:
 
     def __init__(self, *, code: str, options: tuple[str, ...] = (), backend: str = "nvrtc") -> None:
         self._code = code
-        assert backend == "nvrtc" and all(isinstance(o, str) for o in options)
+        assert backend == "nvrtc"
+        assert all(isinstance(o, str) for o in options)
 
     def get_function(self, name: str) -> Any:
         """The kernel of a name, which is compiled when it is called."""

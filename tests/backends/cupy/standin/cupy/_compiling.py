@@ -13,9 +13,7 @@ from typing import Any, Final
 _SHIM: Final = Path(__file__).parent.parent / "shim.hpp"
 _COMPILER: Final = os.environ.get("CXX", "g++")
 _OPTIONS: Final = ("-O1", "-shared", "-fPIC", "-fwrapv", "-ffp-contract=off", "-w")
-_FOLDER: Final = Path(
-    os.environ.get("PLUGRAD_STANDIN_CACHE") or tempfile.mkdtemp(prefix="plugrad-standin-")
-)
+_FOLDER: Final = Path(os.environ.get("PLUGRAD_STANDIN_CACHE") or tempfile.mkdtemp(prefix="plugrad-standin-"))
 
 
 def compiled(text: str, name: str) -> Any:

@@ -62,7 +62,8 @@ def compile_kernels(text: str, architecture: str) -> list[Compiled]:
         log = buffer.value.decode()
         if failed:
             raise RuntimeError(log)
-        assert not nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)) and size.value
+        assert not nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        assert size.value
         return _read(log)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
