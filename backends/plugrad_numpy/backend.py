@@ -17,7 +17,7 @@ from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
 from plugrad.dtypes import ALL, DType, as_dtype
 from plugrad.errors import ArgumentError, DeviceError, DTypeError, PlugradError
 from plugrad.spec import Device, Shape, Spec
-from plugrad_numpy import _blas, _parallel, kernels
+from plugrad_numpy import _blas, _parallel, _reuse, kernels
 from plugrad_numpy.kernels._silent import is_quiet, quiet
 
 Array = np.ndarray[Any, Any]
@@ -62,6 +62,11 @@ class NumPyBackend(Backend):
         """The array itself."""
         return np.asarray(array)
 
+    def memory_stats(self, device: Device) -> dict[str, int]:
+        """``pooled``: what is kept of results that are gone, for those to come."""
+        del device
+        return {"pooled": _reuse.held()}
+
     def shape(self, array: Array) -> Shape:
         """The shape of the array."""
         return np.shape(array)
@@ -81,7 +86,7 @@ class NumPyBackend(Backend):
     def place(self, block: Array | None, layout: Array) -> Array:
         """An array of the strides of ``layout``, in the memory of ``block`` or of its own."""
         if block is None or not layout.size:
-            return np.empty_like(layout, subok=False)
+            return _reuse.array_like(layout)
         return np.ndarray(layout.shape, layout.dtype, block, strides=layout.strides)
 
     def is_view(self, array: Array, of: Array) -> bool:
@@ -89,7 +94,7 @@ class NumPyBackend(Backend):
         return isinstance(array, np.ndarray) and isinstance(of, np.ndarray) and np.may_share_memory(array, of)
 
     def exclusive(self, arrays: Sequence[Array | None], references: Sequence[int]) -> bool:
-        """Whether each array owns its memory, or has its own part of a `_Row`, and no view refers to it."""
+        """Whether each array owns its memory, a `Block`, or its own part of a `_Row`, and no view refers to it."""
         # An array with another base is a view, or foreign memory. Views of a part of a row have the part as their base, since
         # NumPy looks through arrays of the same type alone.
         if set(map(type, arrays)) != _ARRAYS:
@@ -207,7 +212,7 @@ def _own_references() -> int:
 
 _OWN = _own_references()
 _ARRAYS = {np.ndarray}
-_BASES = frozenset((type(None), _Row))
+_BASES = frozenset((type(None), _Row, _reuse.Block))
 _base = operator.attrgetter("base")
 _CAPABILITIES = Capabilities(
     dtypes=frozenset(ALL),

@@ -184,9 +184,7 @@ class Channels:
             def work(block: Block, sums: Array) -> None:
                 values = widened(x[block])
                 mean = values @ ones(width, self.wide) * self.wide.type(1 / max(1, width))
-                centred = np.subtract(
-                    values, mean[:, :, None], out=scratch("norm.0", values.shape, self.wide)
-                )
+                centred = np.subtract(values, mean[:, :, None], out=scratch("0", values.shape, self.wide))
                 sums[0][block] = mean
                 sums[1][block] = np.vecdot(centred, centred)
 
@@ -199,7 +197,7 @@ class Channels:
 
             def work(block: Block, sums: Array) -> None:
                 values = widened(x[block])
-                values = np.subtract(values, pilot[block[0]], out=scratch("norm.0", values.shape, self.wide))
+                values = np.subtract(values, pilot[block[0]], out=scratch("0", values.shape, self.wide))
                 self._add(sums[0], block, values)
                 self._add(sums[1], block, np.multiply(values, values, out=values))
 
@@ -223,7 +221,7 @@ class Channels:
             values = widened(ct[block])
             self._add(sums[0], block, values)
             if x is not None:
-                buffer = scratch("norm.0", values.shape, self.wide)
+                buffer = scratch("0", values.shape, self.wide)
                 centred = np.subtract(widened(x[block]), self._part(centre, block), out=buffer)
                 self._add(sums[1], block, np.multiply(centred, values, out=buffer))
 
@@ -255,9 +253,9 @@ class Channels:
         def work(block: Block, _: Array) -> None:
             buffer = flat[block]
             if low:
-                buffer = scratch("norm.0", buffer.shape, self.wide)
+                buffer = scratch("0", buffer.shape, self.wide)
             for i, (view, scale) in enumerate(scales):
-                term = buffer if i == 0 else scratch("norm.1", buffer.shape, self.wide)
+                term = buffer if i == 0 else scratch("1", buffer.shape, self.wide)
                 np.multiply(widened(view[block]), self._part(scale, block), out=term)
                 if i:
                     buffer += term

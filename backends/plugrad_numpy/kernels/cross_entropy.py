@@ -180,14 +180,14 @@ class _Probabilities:
 
     def loss(self, block: Block, values: Array, normalizer: Array, buffer: Array) -> Array:
         """The losses of a block of rows."""
-        wanted = self._wanted(block, scratch("loss.1", values.shape, self.scores.wide))
+        wanted = self._wanted(block, scratch("1", values.shape, self.scores.wide))
         np.subtract(normalizer[:, None], values, out=buffer)
         buffer *= wanted
         return self.scores.summed(buffer)
 
     def slope(self, block: Block, shares: Array, each: Array) -> None:
         """Turn the softmax of a block, in place, to the cotangent of its scores."""
-        wanted = self._wanted(block, scratch("loss.1", shares.shape, self.scores.wide))
+        wanted = self._wanted(block, scratch("1", shares.shape, self.scores.wide))
         shares *= self.scores.summed(wanted)[:, None]
         shares -= wanted
         shares *= each[:, None]
@@ -296,7 +296,7 @@ def _any_loss(
 
     def work(block: Block, sums: Array) -> None:
         values = scores.part(view, block)
-        buffer = scratch("loss.0", values.shape, scores.wide)
+        buffer = scratch("0", values.shape, scores.wide)
         top = np.maximum.reduce(values, axis=1, keepdims=True)
         # A row of minus infinity must not subtract it from itself.
         np.copyto(top, 0, where=~np.isfinite(top))
@@ -392,7 +392,7 @@ def _any_slope(
     def work(block: Block, _: Array) -> None:
         values = scores.part(view, block)
         cut = (block[0], slice(None), block[1])
-        buffer = scratch("loss.0", values.shape, scores.wide) if low else result[cut]
+        buffer = scratch("0", values.shape, scores.wide) if low else result[cut]
         np.subtract(values, normalizers[block][:, None], out=buffer)
         np.exp(buffer, out=buffer)
         goal.slope(block, buffer, each[block] if reduction == "none" else each)
