@@ -13,10 +13,10 @@ import pytest
 import plugrad as pg
 from plugrad import nn, optim
 from plugrad.backend import backend_of, resolve_device
+from plugrad.graph.any_size import of_any_size
 from plugrad.graph.bundle import Bundle
 from plugrad.graph.ir import Graph
 from plugrad.graph.jitted import jit
-from plugrad.graph.passes.fusion import of_any_size
 from plugrad.graph.region import Region
 from plugrad.graph.serial import from_json, same, to_json
 

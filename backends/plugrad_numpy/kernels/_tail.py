@@ -1,0 +1,190 @@
+"""Elementwise ops that follow a product, applied to each block of it by the thread that made the block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from plugrad.graph.any_size import any_size
+from plugrad.graph.ir import Graph, Node, Value
+from plugrad.spec import Spec
+from plugrad_numpy._parallel import scratch
+from plugrad_numpy._patches import channels_first, channels_last
+from plugrad_numpy.kernels._precision import is_low
+from plugrad_numpy.kernels._table import table
+
+Array = Any
+Finish = Callable[..., None]
+
+LEAST: Final = 1 << 18
+"""Elements of a result from which a kernel less outweighs that threads meet at Python's lock once more."""
+
+MOST: Final = 1 << 22
+"""Elements of a result up to which parts of it are still in a cache when they are there."""
+
+STEP: Final = 1 << 19
+"""Elements of a block. In smaller ones threads wait for each other, as they take Python's lock more often."""
+
+DEAR: Final = frozenset(("erf", "gelu"))
+"""Ops of many steps, which take as long as the way to memory and back several times: their own kernels are as fast."""
+
+_ALL: Final = slice(None)
+
+_SIDE: Final = 4
+"""The size of an axis of the arrays that kernels are chosen for: those of small arrays do not cut them once more."""
+
+
+class Tail:
+    """The nodes of a tail, ready to run on blocks of their results.
+
+    A block is rows and columns of all arrays, seen as matrices, or images of arrays that are seen as (N, *S, C).
+    """
+
+    def __init__(self, graph: Graph, *, channels: bool = False) -> None:
+        """Prepare a tail.
+
+        Args:
+            graph: its first input is the result of the product.
+            channels: whether that is (N, C, *S), as a convolution gives it; else it is seen as a matrix of rows.
+
+        Raises:
+            NotImplementedError: for a tail that is left to kernels of its own: of 16-bit floats, which are rounded once an
+                op; of a small result, or a very large one; of an op that gains nothing; with an operand that no rows or columns are cut out of.
+        """
+        head, *others = graph.inputs
+        specs = [v.spec for v in (*graph.outputs, *others)]
+        self._shape: Final = head.spec.shape
+        self._channels: Final = channels
+        self._count: Final = len(graph.outputs)
+        self._dtypes: Final = [s.dtype.numpy for s in specs[: self._count]]
+        last = graph.nodes[-1].form
+        if not (LEAST <= head.spec.size <= MOST or any_size()):
+            raise NotImplementedError
+        if any(is_low(v.spec.dtype.numpy) for v in (head, *others, *(n.form for n in graph.nodes))):
+            raise NotImplementedError
+        if not all(self._takes(s.shape) for s in specs) or any(
+            (n.op.owner or n.op).name in DEAR for n in graph.nodes
+        ):
+            raise NotImplementedError
+        if head not in graph.outputs and last.spec.dtype is not head.spec.dtype:
+            raise NotImplementedError
+        self._spare: Final[list[np.dtype[Any]]] = []
+        self._first: Final = len(specs)
+        # The arrays of a block stand in a row: outputs, other inputs, spare memory. The last output is the last result.
+        at = {v: i for i, v in enumerate((*graph.outputs, *others))}
+        self._head: Final = at.setdefault(head, graph.outputs.index(last))
+        readers = {v: n for n in graph.nodes for v in n.reads()}
+        self._steps: Final = [self._step(n, at, readers, graph) for n in graph.nodes]
+
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an operand of this shape can be seen as the result is."""
+        if self._channels:
+            return True
+        leading = (1,) * (len(self._shape) - len(shape)) + shape[:-1]
+        return prod(leading) == 1 or leading == self._shape[:-1]
+
+    def _step(
+        self, node: Node, at: dict[Value, int], readers: dict[Value, Node], graph: Graph
+    ) -> Callable[[list[Array]], None]:
+        """What runs a node on the arrays of a block."""
+        kernel = table.find(node.op, [self._small(s) for s in node.specs()], node.attributes)
+        if kernel is None:
+            raise NotImplementedError
+        reads = list(node.reads())
+        named = zip(node.op.operands, node.operands, strict=True)
+        over = [v for o, v in named if isinstance(v, Value) and o.name in kernel.inplace]
+        result: Value = node.form
+        if result not in at:
+            # Over what is read here for the last time, where the kernel may, and where it is not wanted.
+            free = [v for v in over if readers[v] is node and over.count(v) == reads.count(v)]
+            free = [v for v in free if v not in graph.outputs and v.spec.dtype is result.spec.dtype]
+            free = [v for v in free if not self._count <= at[v] < self._first]
+            at[result] = at[free[0]] if free else self._new(result)
+        into = at[result]
+        operands = [(at[o], None) if isinstance(o, Value) else (None, o) for o in node.operands]
+        copy = None
+        if any(at[v] == into and over.count(v) != reads.count(v) for v in reads):
+            copy = self._new(result)
+            operands = [(copy, None) if i == into else (i, o) for i, o in operands]
+        function, bare, attributes = kernel.function, kernel.bare, node.attributes
+
+        def step(arrays: list[Array]) -> None:
+            if copy is not None:
+                np.copyto(arrays[copy], arrays[into])
+            given = [o if i is None else arrays[i] for i, o in operands]
+            if bare is None:
+                function(*given, **attributes, into=arrays[into])
+            else:
+                bare(*given, arrays[into], **attributes)
+
+        return step
+
+    def _small(self, spec: Any) -> Any:
+        """A spec of the kind of ``spec``, of few elements."""
+        if not isinstance(spec, Spec):
+            return spec
+        shape = (1,) * (len(self._shape) - spec.ndim) + spec.shape
+        return spec.with_shape(tuple(min(n, _SIDE) for n in shape))
+
+    def _new(self, value: Value) -> int:
+        self._spare.append(value.spec.dtype.numpy)
+        return self._first + len(self._spare) - 1
+
+    def run(self, product: Callable[[Array, Finish], object], others: Sequence[Array], into: Any) -> Any:
+        """The outputs.
+
+        Args:
+            product: writes the result of the product to an array, and calls a function for each block of it.
+            others: the other inputs of the tail.
+            into: where the output goes, or a tuple for several; or None.
+        """
+        outputs = self._outputs(into)
+        views = [self._view(a) for a in (*outputs, *others)]
+        spare = [(f"tail.{i}", dtype) for i, dtype in enumerate(self._spare)]
+
+        def finish(first: slice, second: slice = _ALL) -> None:
+            width = len(range(views[0].shape[1])[second]) * prod(views[0].shape[2:])
+            step = max(1, STEP // max(1, width))
+            for start in range(first.start, first.stop, step):
+                cut = slice(start, min(start + step, first.stop))
+                arrays = [v[cut if len(v) != 1 else _ALL, second if v.shape[1] != 1 else _ALL] for v in views]
+                arrays += [scratch(slot, arrays[0].shape, dtype) for slot, dtype in spare]
+                for node in self._steps:
+                    node(arrays)
+
+        product(outputs[self._head], finish)
+        if into is None:
+            return outputs[0] if self._count == 1 else tuple(outputs)
+        for place, array in zip((into,) if self._count == 1 else into, outputs, strict=True):
+            if array is not place:
+                np.copyto(place, array)
+        return into
+
+    def _outputs(self, into: Any) -> list[Array]:
+        """Memory for the outputs: where they go, if they can be seen as the result is."""
+        if into is not None:
+            places = [into] if self._count == 1 else list(into)
+            if self._channels or all(p.flags.c_contiguous for p in places):
+                return places
+        if not self._channels:
+            return [np.empty(self._shape, dtype) for dtype in self._dtypes]
+        batch, channels, *space = self._shape
+        return [channels_first(np.empty((batch, *space, channels), dtype)) for dtype in self._dtypes]
+
+    def _view(self, array: Array) -> Array:
+        """An array of the result's shape, or that broadcasts to it, in the order of axes of blocks."""
+        array = array.reshape((1,) * (len(self._shape) - array.ndim) + array.shape)
+        if self._channels:
+            return channels_last(array)
+        return array.reshape(prod(array.shape[:-1]), array.shape[-1])
+
+
+def tail_of(graph: Graph, *, channels: bool = False) -> Tail | None:
+    """The tail, or None where it is left to kernels of its own."""
+    try:
+        return Tail(graph, channels=channels)
+    except NotImplementedError:
+        return None
