@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import platform
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ class _Row(np.ndarray[Any, Any]):
     """Memory that several arrays have parts of. It holds none of them: nothing collects a cycle through a base.
 
     Attributes:
-        parts: the identities of these arrays. No others have it as their base but those that `joined` gives.
+        parts: the identities of these arrays, while all of them live. No others have it as their base but those that
+            `joined` gives.
+        watched: weak references to them.
     """
 
-    parts: list[int]
+    parts: list[int] | None
+    watched: list[weakref.ref[Array]]
 
 
 class NumPyBackend(Backend):
@@ -110,7 +114,8 @@ class NumPyBackend(Backend):
         for spec in specs:
             parts.append(np.ndarray(spec.shape, row.dtype, row, at * row.itemsize))
             at += spec.size
-        row.parts = list(map(id, parts))
+        scatter = partial(_scatter, weakref.ref(row))
+        row.parts, row.watched = list(map(id, parts)), [weakref.ref(p, scatter) for p in parts]
         return parts
 
     def joined(self, arrays: Sequence[Array | None]) -> Array | None:
@@ -118,10 +123,7 @@ class NumPyBackend(Backend):
         row = getattr(arrays[0], "base", None)
         if type(row) is not _Row or row.parts != list(map(id, arrays)):
             return None
-        # Where a part is gone, another array may have its identity, but not its base.
-        if set(map(id, map(_base, arrays))) != {id(row)}:
-            return None
-        return np.ndarray(row.shape, row.dtype, row)
+        return row.view(np.ndarray)
 
     def part(self, array: Array, axis: int, start: int, stop: int) -> Array:
         """A slice."""
@@ -201,6 +203,14 @@ class NumPyBackend(Backend):
         if copy:
             array = array.copy()
         return array, array.shape, as_dtype(array.dtype)
+
+
+def _scatter(row: weakref.ref[_Row], part: Any) -> None:
+    """A part of a row is gone, so that another array may come to have its identity."""
+    del part
+    found = row()
+    if found is not None:
+        found.parts = None
 
 
 def _own_references() -> int:

@@ -235,18 +235,16 @@ def _are_classes(target: Array, classes: int) -> bool:
     return bool(np.maximum.reduce(target.view(np.uint64)) < classes)
 
 
-@table(ops.cross_entropy, when=_few_labels)
-@silent
-def _(
+def _few_loss(
     input: Array,
     target: Array,
     weight: Array | None,
+    into: Any = None,
     *,
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
     residuals: bool,
-    into: Any = None,
 ) -> Any:
     rows, classes = input.shape
     where = slots(into, 2)
@@ -272,6 +270,9 @@ def _(
     out = np.empty((), input.dtype) if where[0] is None else where[0]
     out.fill(total / rows if reduction == "mean" else total)
     return (out, given(normalizer, where[1])) if residuals else out
+
+
+table(ops.cross_entropy, when=_few_labels, bare=_few_loss)(silent(_few_loss))
 
 
 @table(ops.cross_entropy)
@@ -320,19 +321,17 @@ def _any_loss(
     return (out, given(normalizers.reshape(scores.rows), where[1])) if residuals else out
 
 
-@table(ops.cross_entropy.vjp_for("input"), when=_few_labels)
-@silent
-def _(
+def _few_slope(
     ct: Array,
     input: Array,
     target: Array,
     weight: Array | None,
     normalizer: Array,
+    into: Array | None = None,
     *,
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
-    into: Array | None = None,
 ) -> Array:
     rows, classes = input.shape
     if not _are_classes(target, classes):
@@ -357,6 +356,9 @@ def _(
     else:
         shares[_numbers(rows), target] -= each
     return shares
+
+
+table(ops.cross_entropy.vjp_for("input"), when=_few_labels, bare=_few_slope)(silent(_few_slope))
 
 
 @table(ops.cross_entropy.vjp_for("input"))

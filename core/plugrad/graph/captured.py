@@ -140,12 +140,14 @@ class Captured:
             else:
                 found.append(grad._array)
             grad = None
-        if not backend.exclusive(found, aims.references):
+        whole = backend.exclusive(found, aims.references)
+        if not whole:
             for i, references in enumerate(aims.references):
                 # One more reference: that of the list of one.
                 if found[i] is not None and not backend.exclusive(found[i : i + 1], (references + 1,)):
                     found[i] = None
-        for column in aims.columns:
+        # Whether they lie side by side is seen where they are used: asked here, it would cost as much again.
+        for column in () if whole and not plan.scattered else aims.columns:
             if backend.joined([found[i] for i in column]) is None:
                 for i, array in zip(column, plan.new_column([aims.outputs[i] for i in column]), strict=True):
                     found[i] = array

@@ -75,8 +75,10 @@ class Jitted(Generic[P, R]):
         else:
             leaves, structure = tree.flatten((args, kwargs))
             key = (structure, tuple(map(_key, leaves)), modes, current_device())
-        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
-        return ready or self._capture(key, structure, leaves, modes), leaves
+        for ready in self._captures.get(key, ()):
+            if ready.capture.holds(leaves):
+                return ready, leaves
+        return self._capture(key, structure, leaves, modes), leaves
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A method that is captured: the object is an argument, known by its identity."""

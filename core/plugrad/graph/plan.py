@@ -13,7 +13,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from plugrad.graph.bundle import columns_of
+from plugrad.graph.bundle import Runner, columns_of
 from plugrad.graph.ir import Graph, Node, Value
 from plugrad.graph.memory import Layout, allocate, kernel_of, lay_out, roots_of
 
@@ -56,6 +56,7 @@ class Plan:
         self._replaced = {o: None if i is None else graph.inputs[i] for o, i in (replaced or {}).items()}
         over = {graph.outputs[o]: before for o, before in self._replaced.items()}
         self._kernels = [kernel_of(n, backend, modes, over) for n in graph.nodes]
+        self._runners = [k.function for k in self._kernels if isinstance(k.function, Runner)]
         self.targets: tuple[int, ...] = ()
         self.columns: list[list[int]] = []
         self._layout: Layout | None = None
@@ -138,6 +139,11 @@ class Plan:
     def block_bytes(self) -> int:
         """Bytes of the memory that results share; 0 before the first run, and where a device places nothing."""
         return 0 if self._layout is None else sum(self._layout.blocks)
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the last run met arrays of `columns` that did not lie side by side."""
+        return any(runner.scattered for runner in self._runners)
 
     def new_target(self, output: int) -> Any:
         """New memory for an output, in its layout."""
