@@ -255,7 +255,7 @@ def test_parameters_from_outside_come_to_lie_side_by_side_again(device: str) -> 
             if i in (0, 4):  # the first run learns; after another value, one run meets it and one moves it
                 assert plan.scattered is (i == 0)
                 with pg.no_grad():
-                    for p in (list(model.parameters())[0], list(other.parameters())[0]):
+                    for p in (next(iter(model.parameters())), next(iter(other.parameters()))):
                         p.assign(p * 0.5)
             elif i not in (1, 5, 6):
                 assert not plan.scattered
