@@ -242,7 +242,7 @@ class Channels:
         self, terms: Sequence[tuple[Array, Array]], shift: Array | None, into: Array | None
     ) -> Array:
         """The sum of views, each times its coefficients, plus ``shift``, as an array of the shape and layout of x."""
-        place = None if into is None else into.transpose(self.order)
+        place: Any = None if into is None else into.transpose(self.order)
         direct = place is not None and place.flags.c_contiguous and place.dtype == self.dtype
         target = place if direct else np.empty(self._inner, self.dtype)
         flat = target.reshape(self.view_shape)

@@ -104,7 +104,9 @@ class Tail:
             free = [v for v in free if not self._count <= at[v] < self._first]
             at[result] = at[free[0]] if free else self._new(result)
         into = at[result]
-        operands = [(at[o], None) if isinstance(o, Value) else (None, o) for o in node.operands]
+        operands: list[tuple[int | None, Any]] = [
+            (at[o], None) if isinstance(o, Value) else (None, o) for o in node.operands
+        ]
         copy = None
         if any(at[v] == into and over.count(v) != reads.count(v) for v in reads):
             copy = self._new(result)

@@ -385,7 +385,7 @@ def _any_slope(
         counted = goal.count() if reduction == "mean" else 1
         each = (each / each.dtype.type(counted) if counted else np.zeros_like(each)).reshape(1, 1)
 
-    place = None if into is None else into.transpose(scores.order)
+    place: Any = None if into is None else into.transpose(scores.order)
     direct = place is not None and place.flags.c_contiguous and place.dtype == scores.dtype
     ordered = place if direct else np.empty([scores.shape[i] for i in scores.order], scores.dtype)
     result = ordered.reshape(scores.view_shape)

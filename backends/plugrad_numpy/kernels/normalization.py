@@ -131,7 +131,7 @@ def _pulled(
     dtype, wide = x.dtype, _wide(x.dtype)
     shape = x.shape[x.ndim - axes :]
     low = wide != dtype
-    vector = ones(width, wide) if weight is None else _vector(weight, width)
+    vector: Any = ones(width, wide) if weight is None else _vector(weight, width)
     rstds = np.ascontiguousarray(rstd).reshape(count, 1)
     means = None if mean is None else np.ascontiguousarray(mean).reshape(count, 1)
     inverse = wide.type(1 / width)
