@@ -56,6 +56,7 @@ class Kernel:
             to ``into`` by position, after the operands.
         spreads: it works on the device's workers side by side by itself, and best on whole arrays: it is not cut.
         partial: of several results, ``into`` may hold None for those that are to be allocated.
+        allocates: it takes no ``into`` that it writes to: its results are always in memory of their own, and it is not cut.
         epilogue: makes what computes the op and elementwise ops that follow it, without memory in between.
     """
 
@@ -66,6 +67,7 @@ class Kernel:
     spreads: bool = False
     partial: bool = False
     epilogue: Epilogue | None = None
+    allocates: bool = False
 
 
 class KernelTable:

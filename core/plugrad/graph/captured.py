@@ -17,6 +17,7 @@ from plugrad.dispatch.modes import Modes, changed
 from plugrad.dispatch.record import Function, Leaf, Origin, Slot, counter
 from plugrad.errors import GradientError
 from plugrad.graph.capture import Capture
+from plugrad.graph.fallback import with_fallback
 from plugrad.graph.ir import Graph, Node
 from plugrad.graph.passes import Context, run_passes
 from plugrad.graph.plan import Plan
@@ -64,7 +65,7 @@ class Captured:
         self.exact = exact
         graph = capture.graph
         self.device = next((v.spec.device for v in graph.inputs), None) or current_device()
-        self.backend = backend_of(self.device)
+        self.backend = with_fallback(backend_of(self.device), self.device, modes)
         self.modes = modes
         forward = graph.nodes[: capture.forward_nodes]
         self._split(forward)
@@ -298,7 +299,7 @@ class Captured:
                 recording=True,
                 autocast=self.modes.autocast,
                 matmul_precision=self.modes.matmul_precision,
-                fallback=None,
+                fallback=self.modes.fallback,
             ),
             Journal() as journal,
         ):

@@ -63,7 +63,7 @@ class Jitted(Generic[P, R]):
     def _found(self, args: Any, kwargs: Any) -> tuple[Captured, Sequence[Any]] | None:
         """The capture of a signature, made if there is none, and the leaves of the arguments; None to run eagerly."""
         modes = local.modes
-        if modes.capturing or modes.anomaly or modes.fallback is not None or modes.observer is not None:
+        if modes.capturing or modes.anomaly or modes.observer is not None:
             return None
         if not _enabled():
             return None
@@ -196,8 +196,7 @@ def jit(fn: Callable[..., Any] | None = None, /, *, exact: bool = False) -> Any:
     again. Whatever else it reads of Python, a global number, the time, is a constant from the capture on.
 
     Gradients go through the results as through those of any op, once: a second derivative is taken inside. A
-    captured function that is called inside another one is a part of that. Under `detect_anomaly`, `fallback` and an
-    observer, and where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
+    captured function that is called inside another one is a part of that. Under `detect_anomaly` and an observer, and where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
 
     Args:
         fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments; None for a decorator with

@@ -178,7 +178,7 @@ class Plan:
             if self._may_view(node, reads, results):
                 views.add(node)
             for value, array in zip(node.results, results, strict=True):
-                if value.spec.size and value.spec.shape:
+                if value.spec.size and value.spec.shape and not self._kernels[index].allocates:
                     layout = self._backend.layout(array)
                     if layout is not None:
                         like[value] = layout

@@ -164,7 +164,9 @@ class _Growth:
         self._least = 2 * capabilities.workers
         self._of: dict[Node, _Grown] = {}
         self._taking: dict[Value, _Grown] = {}
-        self.spreading = {n for n in graph.nodes if kernel_of(n, backend, modes).spreads}
+        kernels = {n: kernel_of(n, backend, modes) for n in graph.nodes}
+        self.spreading = {n for n, kernel in kernels.items() if kernel.spreads}
+        self._whole = {n for n, kernel in kernels.items() if kernel.allocates}
         groups = []
         for i, node in enumerate(graph.nodes):
             new = self._grown(i, node)
@@ -201,7 +203,7 @@ class _Growth:
 
     def _stays(self, node: Node) -> bool:
         """Whether a node is best left whole: it gains nothing, unless others work on the same elements."""
-        if isinstance(node.op, Composed):
+        if isinstance(node.op, Composed) or node in self._whole:
             return True
         return node in self.spreading and node.op.kind is not Kind.ELEMENTWISE
 
