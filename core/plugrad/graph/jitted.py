@@ -196,7 +196,8 @@ def jit(fn: Callable[..., Any] | None = None, /, *, exact: bool = False) -> Any:
     again. Whatever else it reads of Python, a global number, the time, is a constant from the capture on.
 
     Gradients go through the results as through those of any op, once: a second derivative is taken inside. A
-    captured function that is called inside another one is a part of that. Under `detect_anomaly` and an observer, and where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
+    captured function that is called inside another one is a part of that. Under `detect_anomaly` and an observer, and
+    where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
 
     Args:
         fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments; None for a decorator with
