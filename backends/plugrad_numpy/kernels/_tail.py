@@ -1,4 +1,4 @@
-"""Elementwise ops that follow a product, applied to each block of it by the thread that made the block."""
+"""Elementwise ops that follow a product, a convolution or a pool, applied by each thread to what it made of the result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SIDE: Final = 4
 class Tail:
     """The nodes of a tail, ready to run on blocks of their results.
 
-    A block is rows and columns of all arrays, seen as matrices, or images of arrays that are seen as (N, *S, C).
+    A block is rows and columns of all arrays, seen as matrices, or images of arrays of (N, C, *S).
     """
 
     def __init__(self, graph: Graph, *, channels: bool = False) -> None:
@@ -52,7 +52,8 @@ class Tail:
 
         Raises:
             NotImplementedError: for a tail that is left to kernels of its own: of 16-bit floats, which are rounded once an
-                op; of a small result, or a very large one; of an op that gains nothing; with an operand that no rows or columns are cut out of.
+                op; of a small result, or a very large one; of an op that gains nothing; with an operand that no rows or
+                columns are cut out of.
         """
         head, *others = graph.inputs
         specs = [v.spec for v in (*graph.outputs, *others)]
@@ -135,16 +136,25 @@ class Tail:
         self._spare.append(value.spec.dtype.numpy)
         return self._first + len(self._spare) - 1
 
-    def run(self, product: Callable[[Array, Finish], object], others: Sequence[Array], into: Any) -> Any:
+    def run(
+        self,
+        product: Callable[[Array, Finish], object],
+        others: Sequence[Array],
+        into: Any,
+        *,
+        like: Array | None = None,
+    ) -> Any:
         """The outputs.
 
         Args:
             product: writes the result of the product to an array, and calls a function for each block of it.
             others: the other inputs of the tail.
             into: where the output goes, or a tuple for several; or None.
+            like: an array of the shape and the layout that new memory is to have; None for channels-last, or row-major.
         """
-        outputs = self._outputs(into)
-        views = [self._view(a) for a in (*outputs, *others)]
+        outputs = self._outputs(into, like)
+        last = self._channels and not outputs[self._head].flags.c_contiguous
+        views = [self._view(a, last) for a in (*outputs, *others)]
         spare = [(f"tail.{i}", dtype) for i, dtype in enumerate(self._spare)]
 
         def finish(first: slice, second: slice = _ALL) -> None:
@@ -165,22 +175,24 @@ class Tail:
                 np.copyto(place, array)
         return into
 
-    def _outputs(self, into: Any) -> list[Array]:
+    def _outputs(self, into: Any, like: Array | None) -> list[Array]:
         """Memory for the outputs: where they go, if they can be seen as the result is."""
         if into is not None:
             places = [into] if self._count == 1 else list(into)
             if self._channels or all(p.flags.c_contiguous for p in places):
                 return places
+        if like is not None:
+            return [np.empty_like(like, dtype) for dtype in self._dtypes]
         if not self._channels:
             return [np.empty(self._shape, dtype) for dtype in self._dtypes]
         batch, channels, *space = self._shape
         return [channels_first(np.empty((batch, *space, channels), dtype)) for dtype in self._dtypes]
 
-    def _view(self, array: Array) -> Array:
+    def _view(self, array: Array, last: bool) -> Array:
         """An array of the result's shape, or that broadcasts to it, in the order of axes of blocks."""
         array = array.reshape((1,) * (len(self._shape) - array.ndim) + array.shape)
         if self._channels:
-            return channels_last(array)
+            return channels_last(array) if last else array
         return array.reshape(prod(array.shape[:-1]), array.shape[-1])
 
 
@@ -190,3 +202,8 @@ def tail_of(graph: Graph, *, channels: bool = False) -> Tail | None:
         return Tail(graph, channels=channels)
     except NotImplementedError:
         return None
+
+
+def tail_of_images(graph: Graph) -> Tail | None:
+    """The tail of (N, C, *S), or None. Images are spread over threads: of a single one, a kernel of its own is."""
+    return tail_of(graph, channels=True) if graph.inputs[0].spec.shape[0] > 1 else None

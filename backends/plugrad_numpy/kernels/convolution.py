@@ -14,7 +14,7 @@ from plugrad_numpy import _conv
 from plugrad_numpy.kernels._precision import given, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels._tail import Tail, tail_of
+from plugrad_numpy.kernels._tail import tail_of_images
 from plugrad_numpy.kernels.linear_algebra import column_sums
 
 Array = Any
@@ -22,14 +22,9 @@ Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 
-def _tail(graph: Graph) -> Tail | None:
-    """What follows a convolution. Its images are spread over threads: of a single one, a kernel of its own is."""
-    return tail_of(graph, channels=True) if graph.inputs[0].spec.shape[0] > 1 else None
-
-
 def _conv_with_tail(graph: Graph) -> Callable[..., Any] | None:
     """A convolution and what follows it."""
-    tail = _tail(graph)
+    tail = tail_of_images(graph)
     if tail is None:
         return None
 
@@ -95,7 +90,7 @@ def _(
 
 def _adjoint_with_tail(graph: Graph) -> Callable[..., Any] | None:
     """The cotangent of the data and what follows it."""
-    tail = _tail(graph)
+    tail = tail_of_images(graph)
     if tail is None:
         return None
 

@@ -1,7 +1,7 @@
-"""``epilogues``: products, and what follows them, through a plan that may compute both at once.
+"""``epilogues``: products and pools, and what follows them, through a plan that may compute both at once.
 
-A plan joins an activation, a mask or a residual with the product before it where the product's kernel has a way to. Each case
-is a product with a tail, forward and backward, captured, and replayed with other values, against the same on oracles.
+A plan joins an activation, a mask or a residual with the op before it where that op's kernel has a way to. Each case is a product
+or a pool of an activation, with a tail, forward and backward, captured, and replayed with other values, against the same on oracles.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ HEADS: Final[dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]]] 
     "conv": (lambda x, w, b: pg.conv(x, w, b, padding=1), ((3, 2, 6, 5), (4, 2, 3, 3), (4,))),
     "conv/groups": (lambda x, w: pg.conv(x, w, stride=2, groups=2), ((2, 4, 7, 5), (6, 2, 3, 2))),
     "conv/one-axis": (lambda x, w, b: pg.conv(x, w, b, dilation=2), ((2, 3, 11), (5, 3, 3), (5,))),
+    "max_pool": (lambda x: pg.max_pool(x, kernel_size=2, stride=2), ((3, 2, 6, 5),)),
 }
 """By name, the product, and the shapes of its operands."""
 
@@ -106,7 +107,7 @@ def _operands(
     operands = [halves(rng.standard_normal(s)) for s in shapes]
     shape = head(*map(on_reference, operands)).shape
     channels = [1] * len(shape)
-    axis = 1 if len(shapes[1]) > 2 else -1
+    axis = 1 if len(shapes) == 1 or len(shapes[1]) > 2 else -1
     channels[axis] = shape[axis]
     others = [halves(rng.standard_normal(s)) for s in (shape, tuple(channels))]
     floats = [o.astype(np.float32) for o in (*operands, *others)]

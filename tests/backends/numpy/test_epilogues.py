@@ -182,6 +182,37 @@ def test_convolutions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agree(lambda x, w, c: pg.sigmoid(c + pg.conv(x, w, **geometry)), x, w, column)
 
 
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "geometry"),
+    [
+        ((5, 3, 8, 6), {"kernel_size": 2, "stride": 2}),
+        ((4, 3, 7, 9), {"kernel_size": 3, "stride": 2, "padding": 1}),
+        ((3, 2, 9), {"kernel_size": 3, "stride": 1}),
+        ((2, 1, 300, 500), {"kernel_size": 2, "stride": 2}),  # rows of an image, spread over threads
+    ],
+)
+def test_pools(shape: tuple[int, ...], geometry: dict[str, Any], last: bool) -> None:
+    """The rule of an activation after that of a pool; the result has the layout of what is pooled."""
+
+    def fn(x: Any) -> Any:
+        return pg.grad(lambda x: pg.sum(pg.square(pg.max_pool(pg.relu(x), **geometry))))(x)
+
+    x = array(*shape)
+    graph = graph_of(fn, x)
+    done = epilogues(graph, BACKEND, local.modes)
+    assert [n.label for n in done.nodes if isinstance(n.op, Epilogue)] == ["max_pool.vjp.x + relu.vjp.x"]
+    host = x.numpy().copy()
+    if last:
+        host = np.moveaxis(np.ascontiguousarray(np.moveaxis(host, 1, -1)), -1, 1)
+    plan = Plan(done, BACKEND, local.modes)
+    for _ in range(3):
+        (expected,) = Plan(graph, BACKEND, local.modes).run([host])
+        (got,) = plan.run([host], [plan.new_target(o) for o in plan.targets])
+        np.testing.assert_array_equal(got, expected)
+        assert got.strides == expected.strides
+
+
 def test_images_that_are_computed_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those with an infinity leave the road of fewer multiplications."""
     for name in ("_WORTH", "_POSITIONS", "_PRODUCT"):
