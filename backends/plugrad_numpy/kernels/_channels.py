@@ -238,10 +238,25 @@ class Channels:
             coefficients = coefficients[block[0]]
         return coefficients[:, block[1]] if self.rows else coefficients
 
+    def writable(self, array: Array) -> bool:
+        """Whether `view` gives the memory of ``array`` itself."""
+        return bool(array.transpose(self.order).flags.c_contiguous)
+
+    def empty(self, dtype: Any) -> Array:
+        """A new array of the shape and the layout of x."""
+        return np.empty(self._inner, dtype).transpose(self._back)
+
     def combined(
-        self, terms: Sequence[tuple[Array, Array]], shift: Array | None, into: Array | None
+        self,
+        terms: Sequence[tuple[Array, Array]],
+        shift: Array | None,
+        into: Array | None,
+        finish: Callable[[slice, slice], None] | None = None,
     ) -> Array:
-        """The sum of views, each times its coefficients, plus ``shift``, as an array of the shape and layout of x."""
+        """The sum of views, each times its coefficients, plus ``shift``, as an array of the shape and layout of x.
+
+        ``finish`` is called for each block of the result's view, if that is of no 16-bit floats, once it is there.
+        """
         place: Any = None if into is None else into.transpose(self.order)
         direct = place is not None and place.flags.c_contiguous and place.dtype == self.dtype
         target = place if direct else np.empty(self._inner, self.dtype)
@@ -263,6 +278,8 @@ class Channels:
                 buffer += self._part(offset, block)
             if low:
                 flat[block] = buffer
+            elif finish is not None:
+                finish(*block)
 
         self._blocks(work, 0)
         return into if direct else given(target.transpose(self._back), into)

@@ -14,7 +14,7 @@ from plugrad_numpy import _conv
 from plugrad_numpy.kernels._precision import given, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels._tail import tail_of_images
+from plugrad_numpy.kernels._tail import Images, tail_of_images
 from plugrad_numpy.kernels.linear_algebra import column_sums
 
 Array = Any
@@ -35,7 +35,7 @@ def _conv_with_tail(graph: Graph) -> Callable[..., Any] | None:
         def convolved(place: Array, finish: Any) -> None:
             _conv.conv(x, weight, bias, **geometry, into=place, finish=finish)
 
-        return tail.run(convolved, others, into)
+        return tail.run(convolved, others, into, Images(tail.shape))
 
     return kernel
 
@@ -99,7 +99,7 @@ def _adjoint_with_tail(graph: Graph) -> Callable[..., Any] | None:
         def adjoint(place: Array, finish: Any) -> None:
             _conv.conv_dx(ct, weight, x.shape, **geometry, into=place, finish=finish)
 
-        return tail.run(adjoint, others, into)
+        return tail.run(adjoint, others, into, Images(tail.shape))
 
     return kernel
 

@@ -13,7 +13,7 @@ from plugrad_numpy import _blas
 from plugrad_numpy.kernels._precision import given, is_low, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels._tail import tail_of
+from plugrad_numpy.kernels._tail import Matrix, tail_of
 from plugrad_numpy.kernels.linear_algebra import column_sums, in_rows, product, small, taken, with_tail
 
 Array = Any
@@ -43,7 +43,7 @@ def _small_linear(x: Array, weight: Array, bias: Array | None, into: Array | Non
 
 def _with_tail(graph: Graph) -> Callable[..., Any] | None:
     """The layer and what follows it."""
-    tail = tail_of(graph)
+    tail = tail_of(graph, Matrix.takes)
     if tail is None:
         return None
 
@@ -52,7 +52,7 @@ def _with_tail(graph: Graph) -> Callable[..., Any] | None:
         def layer(place: Array, finish: Any) -> None:
             _blas.gemm(taken(in_rows(x)), taken(weight.T), in_rows(place), bias, finish)
 
-        return tail.run(layer, others, into)
+        return tail.run(layer, others, into, Matrix(tail.shape))
 
     return kernel
 

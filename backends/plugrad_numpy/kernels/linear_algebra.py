@@ -16,7 +16,7 @@ from plugrad_numpy.kernels._precision import given, is_low, widened
 from plugrad_numpy.kernels._rows import ones
 from plugrad_numpy.kernels._silent import again, run, silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels._tail import tail_of
+from plugrad_numpy.kernels._tail import Matrix, tail_of
 
 Array = Any
 
@@ -78,7 +78,7 @@ def small_product(x1: Array, x2: Array, into: Array | None = None) -> Array:
 
 def with_tail(graph: Graph, *, turned: bool = False) -> Callable[..., Any] | None:
     """The product of rows with a matrix, or with a ``turned`` one, and what follows it."""
-    tail = tail_of(graph)
+    tail = tail_of(graph, Matrix.takes)
     if tail is None:
         return None
 
@@ -88,7 +88,7 @@ def with_tail(graph: Graph, *, turned: bool = False) -> Callable[..., Any] | Non
             matrix = x2.T if turned else x2
             _blas.gemm(taken(in_rows(x1)), taken(matrix), in_rows(place), None, finish)
 
-        return tail.run(multiplied, others, into)
+        return tail.run(multiplied, others, into, Matrix(tail.shape))
 
     return kernel
 

@@ -14,7 +14,7 @@ from plugrad_numpy import _pool
 from plugrad_numpy.kernels._precision import given, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
-from plugrad_numpy.kernels._tail import tail_of_images
+from plugrad_numpy.kernels._tail import Images, tail_of_images
 
 Array = Any
 Ints = tuple[int, ...]
@@ -82,7 +82,7 @@ def _max_pool_vjp_with_tail(graph: Graph) -> Callable[..., Any] | None:
                 finish=finish,
             )
 
-        return tail.run(pulled, others, into, like=x)
+        return tail.run(pulled, others, into, Images(tail.shape, x))
 
     return kernel
 

@@ -35,8 +35,9 @@ Epilogue = Callable[["Graph"], Callable[..., Any] | None]
 A tail is a graph of elementwise nodes that follow the op. Its first input is the op's result; the others have the shape of
 that, or broadcast to it; all its nodes give that shape. Its outputs, in their order, are what is wanted: the op's result is
 among them only where others read it. What is given takes the operands of the op, then the other inputs of the tail, by
-position, and the op's attributes and ``into=`` by keyword, as a kernel does. It gives what the nodes one after the other
-give, within the tolerance of the ops.
+position, and the op's attributes and ``into=`` by keyword, as a kernel does. Of an op of several results the tail follows the
+first, and all others come after the tail's outputs. It gives what the nodes one after the other give, within the tolerance of
+the ops.
 """
 
 

@@ -27,8 +27,8 @@ class Epilogue(Composed):
     """What a node applies that stands for a *head* and its *tail*.
 
     Attributes:
-        graph: the head, a node of one result, then the tail: elementwise nodes on values of the head's shape, or that
-            broadcast to it.
+        graph: the head, then the tail: elementwise nodes on values of the shape of the head's first result, or that
+            broadcast to it. Its outputs are those of the tail, then all further results of the head.
     """
 
     graph: Graph
@@ -57,7 +57,7 @@ class Epilogue(Composed):
         return tuple(Operand(str(i)) for i in range(len(self.graph.inputs)))
 
     def tail(self) -> tuple[Graph, list[Value]]:
-        """The tail as a graph of its own, whose first input is the head's result, and what its other inputs are here."""
+        """The tail as a graph of its own, whose first input is the head's first result, and what its other inputs are here."""
         head, *rest = self.graph.nodes
         tail = Graph()
         values: dict[Value, Value] = {head.results[0]: tail.input(head.results[0].spec)}
@@ -76,7 +76,7 @@ class Epilogue(Composed):
                 node.op, [inside(o) for o in node.operands], node.attributes, node.results[0].spec, node.line
             )
             values[node.results[0]] = made
-        tail.outputs = [values[v] for v in self.graph.outputs]
+        tail.outputs = [values[v] for v in self.graph.outputs if v not in head.results[1:]]
         return tail, others
 
     def kernel(self, backend: Backend, modes: Modes, replaced: Mapping[int, int | None]) -> Kernel:

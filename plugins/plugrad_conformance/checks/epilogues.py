@@ -35,6 +35,10 @@ HEADS: Final[dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]]] 
     "conv": (lambda x, w, b: pg.conv(x, w, b, padding=1), ((3, 2, 6, 5), (4, 2, 3, 3), (4,))),
     "conv/groups": (lambda x, w: pg.conv(x, w, stride=2, groups=2), ((2, 4, 7, 5), (6, 2, 3, 2))),
     "conv/one-axis": (lambda x, w, b: pg.conv(x, w, b, dilation=2), ((2, 3, 11), (5, 3, 3), (5,))),
+    "batch_norm_training": (
+        lambda x, w, b: pg.batch_norm_training(x, w, b, eps=0.1)[0],
+        ((3, 4, 5, 3), (4,), (4,)),
+    ),
     "max_pool": (lambda x: pg.max_pool(x, kernel_size=2, stride=2), ((3, 2, 6, 5),)),
 }
 """By name, the product, and the shapes of its operands."""
@@ -107,7 +111,7 @@ def _operands(
     operands = [halves(rng.standard_normal(s)) for s in shapes]
     shape = head(*map(on_reference, operands)).shape
     channels = [1] * len(shape)
-    axis = 1 if len(shapes) == 1 or len(shapes[1]) > 2 else -1
+    axis = -1 if len(shape) <= 2 or (len(shapes) > 1 and len(shapes[1]) == 2) else 1
     channels[axis] = shape[axis]
     others = [halves(rng.standard_normal(s)) for s in (shape, tuple(channels))]
     floats = [o.astype(np.float32) for o in (*operands, *others)]

@@ -213,6 +213,40 @@ def test_pools(shape: tuple[int, ...], geometry: dict[str, Any], last: bool) -> 
         assert got.strides == expected.strides
 
 
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3, 4, 6), (40, 8), (3, 2, 90), (2, 3, 40, 500), (9, 17, 3, 3)])
+def test_batch_norm(shape: tuple[int, ...], last: bool) -> None:
+    """What follows the first of several results; the others come behind."""
+    w, b, residual, one = array(shape[1]), array(shape[1]), array(*shape), array(1)
+
+    def norm(x: Any) -> Any:
+        return pg.batch_norm_training(x, w, b, eps=1e-5)
+
+    def first(x: Any, r: Any) -> Any:
+        y, mean, var = norm(x)
+        return pg.relu(y + r), var, mean
+
+    def several(x: Any, r: Any) -> Any:
+        y, mean, _ = norm(x)
+        return pg.tanh(y * one), y, mean, r - y
+
+    x = array(*shape)
+    host = x.numpy().copy()
+    if last:
+        host = np.moveaxis(np.ascontiguousarray(np.moveaxis(host, 1, -1)), -1, 1)
+    for fn, label in ((first, "add + relu"), (several, "multiply + tanh + subtract")):
+        graph = graph_of(fn, x, residual)
+        done = epilogues(graph, BACKEND, local.modes)
+        assert [n.label for n in done.nodes] == [f"batch_norm_training + {label}"]
+        inputs = [host, residual._array, w._array, b._array, one._array][: len(graph.inputs)]
+        expected = Plan(graph, BACKEND, local.modes).run(inputs)
+        plan = Plan(done, BACKEND, local.modes)
+        for _ in range(3):
+            got = plan.run(inputs, [plan.new_target(o) for o in plan.targets])
+            for g, e in zip(got, expected, strict=True):
+                np.testing.assert_allclose(g, e, rtol=2e-6, atol=1e-6)
+
+
 def test_images_that_are_computed_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those with an infinity leave the road of fewer multiplications."""
     for name in ("_WORTH", "_POSITIONS", "_PRODUCT"):

@@ -26,7 +26,7 @@ from plugrad.graph.passes.epilogues import LONGEST, epilogues
 from plugrad.graph.serial import from_json, same, to_json
 
 NULL = NullBackend()
-HEADS = ("linear", "matrix_product", "conv", "linear.vjp.x")
+HEADS = ("linear", "matrix_product", "conv", "linear.vjp.x", "batch_norm_training")
 
 
 class _Table(KernelTable):
@@ -99,6 +99,30 @@ def test_what_others_read_is_a_further_result() -> None:
         "  v4 = sum(v1, axis=(0, 1))",
         "  return v1, v3, v2, v4",
     ]
+
+
+def test_the_tail_follows_the_first_of_several_results() -> None:
+    def fn(a: Any, r: Any) -> Any:
+        y, mean, _ = pg.batch_norm_training(a, eps=0.5)
+        return pg.relu(y) + r, mean * 2
+
+    assert after(fn, x(4, 3), x(4, 3)) == [
+        "  v0, v1, v2 = epilogue(x0, x1)",
+        "        v0, v1, v2 = batch_norm_training(x0, None, None, eps=0.5)",
+        "        v3 = relu(v0)",
+        "        v4 = add(v3, x1)",
+        "        return v4, v1, v2",
+        "  v3 = multiply(v1, 2)",
+        "  return v0, v3",
+    ]
+
+    def reads(a: Any) -> Any:
+        y, mean, _ = pg.batch_norm_training(a, eps=0.5)
+        return y - mean
+
+    # What it reads of the head's other results is there after the head alone.
+    graph = graph_of(reads, x(4, 3))
+    assert epilogues(graph, Chip(), local.modes) is graph
 
 
 def test_rules_and_masks_are_tails_too() -> None:

@@ -1,8 +1,8 @@
-"""Elementwise ops become a part of the product before them (`plugrad.graph.epilogue`), where its kernel computes both."""
+"""Elementwise ops become a part of the product, or of whatever else comes before them (`plugrad.graph.epilogue`), where its kernel computes both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.dispatch.statement import Kind
@@ -25,17 +25,13 @@ def epilogues(graph: Graph, backend: Backend, modes: Modes) -> Graph:
 
     Args:
         graph: a graph, lowered.
-        backend: of the device. A head is a node of one result whose kernel has an ``epilogue``; of a tail that it does
-            not take, a shorter beginning is tried.
+        backend: of the device. A head is a node whose kernel has an ``epilogue``, a tail what follows its first result; of
+            a tail that the kernel does not take, a shorter beginning is tried.
         modes: kernels are chosen by ``matmul_precision``.
     """
     search = _Search(graph)
     for node in graph.nodes:
-        if (
-            isinstance(node.op, Composed)
-            or not isinstance(node.form, Value)
-            or node.op.kind is Kind.ELEMENTWISE
-        ):
+        if isinstance(node.op, Composed) or not _in_one_row(node) or node.op.kind is Kind.ELEMENTWISE:
             continue
         if kernel_of(node, backend, modes).epilogue is None:
             continue
@@ -90,11 +86,11 @@ class _Search:
         members = dict.fromkeys([head])
         waiting = [head]
         while waiting:
-            for node in self._following(waiting.pop(0)):
+            for node in self._following(waiting.pop(0).results[:1]):
                 if (
                     len(members) <= LONGEST
                     and node not in members
-                    and self._fits(node, head.results[0].spec.shape)
+                    and self._fits(node, head)
                     and self._place([*members, node]) is not None
                 ):
                     members[node] = None
@@ -102,11 +98,12 @@ class _Search:
         # One that was found early may read what a later one makes.
         return sorted(members, key=self._at.__getitem__)
 
-    def _following(self, node: Node) -> list[Node]:
-        readers = [r for v in node.results for r in self.readers.get(v, ()) if r is not None]
+    def _following(self, values: Sequence[Value]) -> list[Node]:
+        readers = [r for v in values for r in self.readers.get(v, ()) if r is not None]
         return sorted(readers, key=self._at.__getitem__)
 
-    def _fits(self, node: Node, shape: tuple[int, ...]) -> bool:
+    def _fits(self, node: Node, head: Node) -> bool:
+        shape = head.results[0].spec.shape
         if (
             node in self._members
             or isinstance(node.op, Composed)
@@ -116,7 +113,7 @@ class _Search:
             or any(isinstance(o, tuple) for o in node.operands)
         ):
             return False
-        return all(_broadcasts(v.spec.shape, shape) for v in node.reads())
+        return all(_broadcasts(v.spec.shape, shape) and v not in head.results[1:] for v in node.reads())
 
     def _place(self, members: list[Node]) -> int | None:
         """After which node all can be computed at once, before anybody else reads of their results."""
@@ -124,7 +121,7 @@ class _Search:
         read = {v.node for n in members for v in n.reads() if v.node is not None} - inside
         after = max([self._at[members[0]], *(self._at[n] for n in read)])
         for node in members:
-            for reader in self._following(node):
+            for reader in self._following(node.results):
                 if reader not in inside and self._at[reader] <= after:
                     return None
         return after
@@ -165,8 +162,17 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def _leaving(members: list[Node], readers: Mapping[Value, list[Node | None]]) -> list[Value]:
-    """The results of the members that others read."""
-    return [n.form for n in members if any(r not in members for r in readers.get(n.form, ()))]
+    """The first results of the members that others read, and all further ones of the head."""
+    firsts = [n.results[0] for n in members]
+    read = [v for v in firsts if any(r not in members for r in readers.get(v, ()))]
+    return [*read, *members[0].results[1:]]
+
+
+def _in_one_row(node: Node) -> bool:
+    """Whether a node gives one value, or a tuple of values."""
+    return isinstance(node.form, Value) or (
+        isinstance(node.form, tuple) and all(isinstance(v, Value) for v in node.form) and bool(node.form)
+    )
 
 
 def _epilogue(
@@ -189,6 +195,7 @@ def _epilogue(
 
     for node in members:
         operands = [operand(o) for o in node.operands]
-        new[node.form] = inner.add(node.op, operands, node.attributes, specs_of(node.form), node.line)
+        inner.add(node.op, operands, node.attributes, specs_of(node.form), node.line)
+        new.update(zip(node.results, inner.nodes[-1].results, strict=True))
     inner.outputs = [new[v] for v in _leaving(members, readers)]
     return Epilogue(inner), inputs
