@@ -24,7 +24,7 @@ _LINES = 1 << 18
 _LENDING = 3 << 19
 """Bytes of a chunk of a result whose rest lends memory: threads that need none of their own wait less in longer ones."""
 
-_LAST = 1 << 15
+_LAST = 1 << 14
 """Elements of the last chunk of such a result, for which the thread's own memory stands in."""
 
 _WORTH = 1 << 15
