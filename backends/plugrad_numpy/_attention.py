@@ -234,7 +234,7 @@ def attention(
         several, rows = here[:2], here.rows
         seen = mask.columns(rows, columns)
         left = query[(*several, rows)]
-        scores = scratch("scores", (*left.shape[:3], seen), dtype)
+        scores = scratch("0", (*left.shape[:3], seen), dtype)
         matmul(left, turned[..., :seen], out=scores)
         top = None
         if not _exponentials(scores, mask, here):
@@ -243,7 +243,7 @@ def attention(
             scores -= top
             np.exp(scores, out=scores)
         part = out[(*several, rows)]
-        total = _rows_like("total", part, 1)
+        total = _rows_like("5", part, 1)
         matmul(scores, ones[:seen], out=total)
         if mask.values is not None:
             total[total == 0] = 1
@@ -257,7 +257,7 @@ def attention(
 
     def matrices(part: slice, lines: slice) -> None:
         for several in _groups(part, query, columns):
-            turned = _transposed("key", key[several], scale * UNIT)
+            turned = _transposed("2", key[several], scale * UNIT)
             for rows in _row_blocks(lines, columns, mask.causal):
                 block(turned, Block(*several, rows))
 
@@ -319,15 +319,15 @@ def attention_vjp(
         rows = (*here[:2], here.rows)
         seen = mask.columns(here.rows, columns)
         left, sums = query[rows], log_sum[rows]
-        weights = scratch("scores", (*left.shape[:3], seen), dtype)
+        weights = scratch("0", (*left.shape[:3], seen), dtype)
         matmul(left, turned_key[..., :seen], out=weights)
         above = ct[rows]
         if _exponentials(weights, mask, here):
             # Not the weights are divided by their sums, but what they are multiplied by: there is less of it.
-            share = _rows_like("total", above, 1)
+            share = _rows_like("5", above, 1)
             np.negative(sums, out=share[..., 0])
             np.exp(share, out=share)
-            above = np.multiply(above, share, out=_rows_like("above", above, above.shape[3]))
+            above = np.multiply(above, share, out=_rows_like("4", above, above.shape[3]))
         else:
             weights -= sums[..., None]
             np.exp(weights, out=weights)
@@ -335,7 +335,7 @@ def attention_vjp(
             collect(dvalue, weights.swapaxes(2, 3), above, here, seen)
         if not sloping:
             return
-        slope = scratch("slope", weights.shape, dtype)
+        slope = scratch("1", weights.shape, dtype)
         matmul(above, turned_value[..., :seen], out=slope)
         slope -= (np.vecdot(above, out[rows]) * dtype.type(inside))[..., None]
         slope *= weights
@@ -348,8 +348,8 @@ def attention_vjp(
 
     def matrices(part: slice) -> None:
         for several in _groups(part, query, columns):
-            turned_key = _transposed("key", key[several], scale * UNIT)
-            turned_value = _transposed("value", value[several], inside)
+            turned_key = _transposed("2", key[several], scale * UNIT)
+            turned_value = _transposed("3", value[several], inside)
             for rows in _row_blocks(slice(0, length), columns, mask.causal):
                 block(turned_key, turned_value, Block(*several, rows))
             if inside != scale:

@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ _ALONE: Final = 1 << 18
 """The product of the three sizes up to which OpenBLAS uses one thread by itself."""
 _WORTH: Final = 1 << 21
 """The product of the three sizes that is worth a thread: 40 us of one core, as long as a thread takes to wake."""
+_FINISH: Final = 32
+"""Multiply-adds that what finishes a product costs as much as, by element."""
 
 
 class OpenBLAS:
@@ -234,37 +237,64 @@ def single_threaded() -> _SingleThreaded:
     return _single_threaded
 
 
-def gemm(a: Array, b: Array, out: Array | None = None, bias: Array | None = None) -> Array:
+Finish = Callable[[slice, slice], None]
+"""Is called for each part of a product, its rows and columns, by the thread that made it, once it is there."""
+
+
+def gemm(
+    a: Array,
+    b: Array,
+    out: Array | None = None,
+    bias: Array | None = None,
+    finish: Finish | None = None,
+) -> Array:
     """The matrix product of ``a`` (M, K) and ``b`` (K, N), both float32 or both float64, plus ``bias`` (N,).
 
     Views, transposed ones included, are passed without a copy. ``out`` does not overlap the operands. A large one is
     spread over `_parallel`'s threads, by its rows or its columns.
     """
     rows, columns = a.shape[0], b.shape[1]
-    size = rows * a.shape[1] * columns
+    size = rows * (a.shape[1] if finish is None else a.shape[1] + _FINISH) * columns
+    whole = slice(0, rows), slice(0, columns)
     if size <= _ALONE or _parallel.is_inside() or not can_limit():
-        return _biased(a, b, out, bias)
+        return _finished(a, b, out, bias, finish, whole)
     with single_threaded():
         least = -(-_WORTH * max(rows, columns) // size)
         parts = _parallel.pieces(max(rows, columns), max(least, 32))
         if len(parts) == 1 or a.dtype != b.dtype:
-            return _biased(a, b, out, bias)
+            return _finished(a, b, out, bias, finish, whole)
         result = np.empty((rows, columns), a.dtype) if out is None else out
         if rows >= columns:
-            _parallel.run(lambda part: _biased(a[part], b, result[part], bias), parts)
+
+            def rows_of(part: slice) -> None:
+                _finished(a[part], b, result[part], bias, finish, (part, whole[1]))
+
+            _parallel.run(rows_of, parts)
         else:
 
             def columns_of(part: slice) -> None:
-                _biased(a, b[:, part], result[:, part], None if bias is None else bias[part])
+                own = None if bias is None else bias[part]
+                _finished(a, b[:, part], result[:, part], own, finish, (whole[0], part))
 
             _parallel.run(columns_of, parts)
     return result
 
 
-def _biased(a: Array, b: Array, out: Array | None, bias: Array | None) -> Array:
-    """The product, and the bias added by the thread that made it, while much of it is in its cache."""
+def _finished(
+    a: Array,
+    b: Array,
+    out: Array | None,
+    bias: Array | None,
+    finish: Finish | None,
+    part: tuple[slice, slice],
+) -> Array:
+    """The product, bias added and finished by the thread that made it, while much of it is in its cache."""
     out = _product(a, b, out)
-    return out if bias is None else np.add(out, bias, out=out)
+    if bias is not None:
+        np.add(out, bias, out=out)
+    if finish is not None:
+        finish(*part)
+    return out
 
 
 def _product(a: Array, b: Array, out: Array | None = None) -> Array:

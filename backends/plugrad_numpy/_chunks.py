@@ -21,6 +21,12 @@ in chunks of a third of this the gradient of GELU takes 40 % longer, in larger o
 _LINES = 1 << 18
 """Bytes of a chunk of lines."""
 
+_LENDING = 3 << 19
+"""Bytes of a chunk of a result whose rest lends memory: threads that need none of their own wait less in longer ones."""
+
+_LAST = 1 << 14
+"""Elements of the last chunk of such a result, for which the thread's own memory stands in."""
+
 _WORTH = 1 << 15
 """Elements that are worth a thread: each takes about 1 ns."""
 
@@ -52,6 +58,7 @@ def elementwise(
     *operands: Array,
     into: Array | None = None,
     dtype: np.dtype[Any] | None = None,
+    lending: int | None = None,
 ) -> Array:
     """Run ``kernel(*chunks, out)`` over all elements, floating-point warnings off.
 
@@ -61,6 +68,9 @@ def elementwise(
         operands: of one shape and dtype.
         into: the result, of any strides; None allocates one of the layout of the first operand.
         dtype: of the result where ``into`` is None; by default the first operand's.
+        lending: the kernel takes as many arrays like ``out`` as ``lent=``, and may then write to them, and to ``out``
+            at any time; or it gets None, where ``into`` may be an operand. They lie where the result is not written
+            yet, so that a large one needs no memory beside it. None for a kernel that has no use for them.
     """
     first = operands[0]
     out = np.empty_like(first, dtype=dtype or first.dtype) if into is None else into
@@ -77,21 +87,39 @@ def elementwise(
         return out
     sources = [np.ascontiguousarray(x.transpose(order)).reshape(-1) for x in operands]
     target = out.transpose(order).reshape(-1)
+    several = lending or 0
+    lends = lending is not None and target.dtype == wide
+    lends = lends and not any(np.may_share_memory(target, x) for x in sources)
+    step = _LENDING // wide.itemsize if lends else step
 
     def work(part: slice) -> None:
+        start, stop = part.start, part.stop
         with np.errstate(all="ignore"):
-            for start in range(part.start, part.stop, step):
-                cut = slice(start, min(start + step, part.stop))
+            while start < stop:
+                length = min(step, stop - start)
+                if lends and several and length > _LAST:
+                    length = max(_LAST, min(length, (stop - start) // (1 + several)))
+                cut = slice(start, start + length)
+                start += length
                 chunks = [_widened(x[cut], wide, i) for i, x in enumerate(sources)]
-                if target.dtype == wide:
+                if lends:
+                    kernel(*chunks, target[cut], lent=_lent(target[start:stop], length, several))
+                elif target.dtype == wide:
                     kernel(*chunks, target[cut])
                 else:
-                    result = _parallel.scratch("chunk", (cut.stop - start,), wide)
+                    result = _parallel.scratch("chunk", (length,), wide)
                     kernel(*chunks, result)
                     target[cut] = result
 
     _parallel.run(work, _parallel.pieces(target.size, _WORTH))
     return out
+
+
+def _lent(rest: Array, length: int, several: int) -> list[Array]:
+    """So many arrays of a length in memory that is not in use; the thread's own where it is too short."""
+    if several * length <= rest.size:
+        return [rest[i * length : (i + 1) * length] for i in range(several)]
+    return [_parallel.scratch(str(i), (length,), rest.dtype) for i in range(several)]
 
 
 def along(kernel: Callable[..., None], axis: int, *operands: Array, into: Array | None = None) -> Array:

@@ -34,12 +34,18 @@ __all__ = ["conv", "conv_dw", "conv_dx"]
 Array = np.ndarray[Any, Any]
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
+Finish = Callable[[slice], None]
+"""Is called for the images of a result that a thread made, all at once, by that thread: block by block, threads would meet
+at Python's lock so often that a kernel of its own were faster."""
 
 _LEAST = 512
 """Output positions that a block has at least, so that packing the weight in each product stays cheap."""
 
 _WORTH = 2 << 20
 """Multiply-adds that are worth a thread: about what is done while one wakes up."""
+
+_FINISH = 32
+"""Multiply-adds that what finishes a result costs as much as, by element."""
 
 _WIDE = 1024
 """Elements from which rows of memory pay for the step from one to the next."""
@@ -55,6 +61,7 @@ def conv(
     dilation: Ints,
     groups: int,
     into: Array | None = None,
+    finish: Finish | None = None,
 ) -> Array:
     """Cross-correlation of ``x`` with ``weight``, plus ``bias`` per output channel.
 
@@ -67,6 +74,7 @@ def conv(
         dilation: the distance of kernel elements per spatial axis.
         groups: divides C and O; block g of the output channels sees block g of the input channels.
         into: where to write the result, of any strides; None allocates a channels-last array.
+        finish: is called for images of the result by the thread that made them, once they are there.
 
     Returns:
         (N, O, *So) with So = (S + before + after - dilation * (K - 1) - 1) // stride + 1.
@@ -79,9 +87,10 @@ def conv(
     x_last = channels_last(x)
     rest = [slice(0, len(x))]  # images that are left
     if _winograd.takes(x_last, weight.shape[0], weight.shape[2:], stride, padding, dilation, groups):
-        rest = _by_tiles(x_last, _winograd.transformed(weight), bias, y_last, padding)
+        rest = _by_tiles(x_last, _winograd.transformed(weight), bias, y_last, padding, finish)
     for images in rest:
-        _correlate(x_last[images], weight, bias, y_last[images], stride, padding, dilation, groups)
+        own = _shifted(finish, images.start)
+        _correlate(x_last[images], weight, bias, y_last[images], stride, padding, dilation, groups, own)
     return y
 
 
@@ -96,6 +105,7 @@ def conv_dx(
     dilation: Ints,
     groups: int,
     into: Array | None = None,
+    finish: Finish | None = None,
 ) -> Array:
     """The adjoint of `conv` in ``x``, which is also the transposed convolution of ``ct``.
 
@@ -109,6 +119,7 @@ def conv_dx(
         dilation: as of `conv`.
         groups: as of `conv`.
         into: where to write the result, of any strides; None allocates a channels-last array.
+        finish: as of `conv`.
     """
     batch, channels, *size = x_shape
     dx, dx_last = _result(into, batch, channels, tuple(size), ct.dtype)
@@ -118,9 +129,10 @@ def conv_dx(
     rest = [slice(0, batch)]
     if _winograd.takes(ct_last, channels, kernel, stride, turned_padding, dilation, groups):
         u = _winograd.transformed(weight, turned=True)
-        rest = _by_tiles(ct_last, u, bias, dx_last, turned_padding)
+        rest = _by_tiles(ct_last, u, bias, dx_last, turned_padding, finish)
     for images in rest:
-        _adjoint(ct_last[images], weight, bias, dx_last[images], stride, padding, dilation, groups)
+        own = _shifted(finish, images.start)
+        _adjoint(ct_last[images], weight, bias, dx_last[images], stride, padding, dilation, groups, own)
     return dx
 
 
@@ -133,13 +145,17 @@ def _adjoint(
     padding: Pairs,
     dilation: Ints,
     groups: int,
+    finish: Finish | None,
 ) -> None:
     """Write the adjoint in the data of ``ct`` (N, *So, O), plus ``bias``, to ``dx`` (N, *S, C), phase by phase."""
     size, channels = dx.shape[1:-1], dx.shape[-1]
     outs, inner, *kernel = weight.shape
     turned = weight.reshape(groups, outs // groups, inner, *kernel).swapaxes(1, 2)
     befores = [before for before, _ in padding]
-    for phase in product(*map(_phases, size, ct.shape[1:-1], kernel, stride, befores, dilation)):
+    phases = list(product(*map(_phases, size, ct.shape[1:-1], kernel, stride, befores, dilation)))
+    # Images are finished with the only phase that there is, or when all phases are done.
+    own = finish if len(phases) == 1 and all(axis.taps is not None for axis in phases[0]) else None
+    for phase in phases:
         part = dx[:, *(axis.target for axis in phase)]
         if part.size == 0:
             continue
@@ -156,7 +172,10 @@ def _adjoint(
             tuple(axis.padding for axis in phase),
             tuple(axis.dilation for axis in phase),
             groups,
+            own,
         )
+    if finish is not None and own is None and dx.size:
+        _spread(finish, len(dx), dx.size * _FINISH)
 
 
 def conv_dw(
@@ -217,12 +236,18 @@ def conv_dw(
     return dw
 
 
-def _by_tiles(x: Array, u: Array, bias: Array | None, y: Array, padding: Pairs) -> list[slice]:
+def _by_tiles(
+    x: Array, u: Array, bias: Array | None, y: Array, padding: Pairs, finish: Finish | None
+) -> list[slice]:
     """`_winograd.correlate` over all images, spread over threads."""
     rest: list[slice] = []
 
     def work(batch: slice) -> None:
-        rest.extend(_winograd.correlate(x, u, bias, y, padding, batch))
+        left = _winograd.correlate(x, u, bias, y, padding, batch)
+        rest.extend(left)
+        if finish is not None:
+            for images in _without(batch, left):
+                finish(images)
 
     _spread(work, len(x), y.size * u.shape[1] * 4)
     return rest
@@ -240,6 +265,23 @@ def _by_tiles_dw(x: Array, ct: Array, dw: Array, padding: Pairs) -> None:
     for other in totals[1:]:
         totals[0] += other
     _winograd.kernel_gradient(totals[0], dw)
+
+
+def _shifted(finish: Finish | None, images: int) -> Finish | None:
+    """``finish`` for blocks whose images are counted from another one."""
+    if finish is None or images == 0:
+        return finish
+    return lambda part: finish(slice(part.start + images, part.stop + images))
+
+
+def _without(batch: slice, left: Sequence[slice]) -> list[slice]:
+    """The ranges of ``batch`` between those that are ``left``."""
+    bounds = [batch.start, *(b for s in sorted(left, key=_start) for b in (s.start, s.stop)), batch.stop]
+    return [slice(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True) if a < b]
+
+
+def _start(part: slice) -> int:
+    return int(part.start)
 
 
 def _spread(work: Callable[[slice], None], batch: int, products: int) -> None:
@@ -329,6 +371,7 @@ def _correlate(
     padding: Pairs,
     dilation: Ints,
     groups: int,
+    finish: Finish | None = None,
 ) -> None:
     """Write the cross-correlation of ``x`` (N, *S, C) with ``weight`` (O, C / groups, *K) to ``y`` (N, *So, O)."""
     if y.size == 0:
@@ -339,9 +382,13 @@ def _correlate(
         bias = bias.astype(dtype, copy=False)
     if x.size == 0 or weight.size == 0:
         y[...] = 0 if bias is None else bias
+        if finish is not None:
+            finish(slice(0, len(y)))
         return
     if groups > 1 and inner == 1:
         _depthwise.correlate(x, weight, bias, y, stride, padding, dilation, dtype)
+        if finish is not None:
+            _spread(finish, len(y), y.size * _FINISH)
         return
     patches = Patches(x, tuple(kernel), y.shape[1:-1], stride, padding, dilation, groups, dtype)
     matrix_of_weight = patches.as_matrix(weight)
@@ -356,6 +403,8 @@ def _correlate(
                 _add_to_rows(out, bias)
             if not direct:
                 part[...] = out.reshape(part.shape)
+        if finish is not None:
+            finish(batch)
 
     _spread(work, len(x), y.size * prod(weight.shape[1:]))
 

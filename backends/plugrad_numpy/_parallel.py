@@ -167,6 +167,9 @@ def scratch(slot: str, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray
 
     Its elements are unspecified. Fresh memory costs a page fault every 4 kB, which is more than many kernels
     take to fill it. Only blocks are kept: what is larger than `_KEPT` is allocated anew.
+
+    Numbers are the slots of kernels whose work calls no other kernel: these share their memory, which is little
+    then, and in the cache from the kernel before. Whatever calls others on its way has slots of names.
     """
     size = math.prod(shape) * dtype.itemsize
     if size > _KEPT:

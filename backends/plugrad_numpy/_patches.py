@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from plugrad_numpy._parallel import scratch
 
-__all__ = ["Patches", "channels_last"]
+__all__ = ["Patches", "channels_first", "channels_last"]
 
 Array = np.ndarray[Any, Any]
 Ints = tuple[int, ...]

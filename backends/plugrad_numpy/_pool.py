@@ -25,6 +25,9 @@ Array = np.ndarray[Any, Any]
 Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
+Finish = Callable[[slice], None]
+"""Is called for images of a result by the thread that made them, once they are there."""
+
 _BYTES = 1 << 21
 """Bytes of the largest operand worked on at once. Rows of windows are short: smaller blocks cost more Python than the
 second-level cache saves."""
@@ -81,6 +84,7 @@ def max_pool_vjp(
     padding: Pairs,
     dilation: Ints,
     into: Array | None = None,
+    finish: Finish | None = None,
 ) -> Array:
     """The cotangent of ``x``: each element of ``ct`` goes to the first of the largest elements of its window.
 
@@ -95,6 +99,7 @@ def max_pool_vjp(
         padding: as of `max_pool`.
         dilation: as of `max_pool`.
         into: where to write the result, of any strides; None allocates an array of the layout of ``x``.
+        finish: is called for images of the result by the thread that made them, once they are there.
     """
     dx = np.empty_like(x) if into is None else into
     wide = compute_dtype(x.dtype)
@@ -140,7 +145,7 @@ def max_pool_vjp(
         if total is not dx:
             dx[...] = total
 
-    _each(work, wide, _apart(kernel, stride, padding, dilation), ct, x, y, dx)
+    _each(work, wide, _apart(kernel, stride, padding, dilation), ct, x, y, dx, finish=finish)
     return dx
 
 
@@ -375,7 +380,13 @@ def _blocks(images: int, rows: int, count: int) -> list[tuple[slice, slice]]:
     return [(slice(n, n + 1), slice(a, b)) for n in range(images) for a, b in bounds]
 
 
-def _each(work: Callable[..., None], wide: np.dtype[Any], apart: int, *arrays: Array) -> None:
+def _each(
+    work: Callable[..., None],
+    wide: np.dtype[Any],
+    apart: int,
+    *arrays: Array,
+    finish: Finish | None = None,
+) -> None:
     """Call ``work(*arrays, first)`` on blocks of images, spread over threads.
 
     Args:
@@ -385,11 +396,14 @@ def _each(work: Callable[..., None], wide: np.dtype[Any], apart: int, *arrays: A
         apart: where windows of neighbouring rows have nothing in common, by how many elements they are apart: then few
             images are cut into rows of windows. Else 0.
         arrays: the operands and the result, (N, C, ...).
+        finish: is called for images of the result by the thread that made them, once they are there.
     """
     largest = max(arrays, key=lambda x: x.size)
     if any(x.size == 0 for x in arrays):
         if arrays[-1].size:
             arrays[-1][...] = 0
+            if finish is not None:
+                finish(slice(0, len(arrays[-1])))
         return
     first = 2
     if _channels_last(largest):
@@ -416,7 +430,11 @@ def _each(work: Callable[..., None], wide: np.dtype[Any], apart: int, *arrays: A
                 views = [cut(x, size, block) for x, size in zip(arrays, sizes, strict=True)]
                 operands = [_dense(x, wide, f"pool.in.{i}") for i, x in enumerate(views[:-1])]
                 work(*operands, views[-1], first)
+        if finish is not None and whole:
+            finish(slice(blocks[part][0][0].start, blocks[part][-1][0].stop))
 
-    _parallel.run(
-        spread, [slice(len(blocks) * i // threads, len(blocks) * (i + 1) // threads) for i in range(threads)]
-    )
+    parts = [slice(len(blocks) * i // threads, len(blocks) * (i + 1) // threads) for i in range(threads)]
+    whole = all(rows.stop - rows.start == windows for _, rows in blocks) and all(blocks[p] for p in parts)
+    _parallel.run(spread, parts)
+    if finish is not None and not whole:
+        finish(slice(0, len(largest)))

@@ -7,6 +7,7 @@ were fitted for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi, sqrt
 from typing import Any
 
@@ -99,12 +100,12 @@ def gelu_exact_vjp(ct: Array, x: Array, *, into: Array | None = None) -> Array:
 
 def gelu_tanh(x: Array, *, into: Array | None = None) -> Array:
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation of the same paper."""
-    return elementwise(_gelu_tanh, x, into=into)
+    return elementwise(_gelu_tanh, x, into=into, lending=0)
 
 
 def gelu_tanh_vjp(ct: Array, x: Array, *, into: Array | None = None) -> Array:
     """``ct`` times the derivative of `gelu_tanh`."""
-    return elementwise(_gelu_tanh_vjp, ct, x, into=into)
+    return elementwise(_gelu_tanh_vjp, ct, x, into=into, lending=1)
 
 
 def softmax(x: Array, *, axis: int, into: Array | None = None) -> Array:
@@ -155,7 +156,7 @@ def _spare(slot: int, x: Array) -> Array:
     """Memory like a chunk: the calling thread's, or new where that is small and therefore cheaper."""
     if x.nbytes < _FRESH:
         return np.empty(x.shape, x.dtype)
-    return scratch(f"special.{slot}", x.shape, x.dtype)
+    return scratch(str(slot), x.shape, x.dtype)
 
 
 def _horner(coefficients: tuple[float, ...], x: Array, out: Array) -> Array:
@@ -236,8 +237,8 @@ _A = 2 * _ROOT_2_OVER_PI
 _B = 2 * _ROOT_2_OVER_PI * _CUBE
 
 
-def _gelu_tanh(x: Array, out: Array) -> None:
-    t = np.multiply(x, x, out=_spare(0, x))
+def _gelu_tanh(x: Array, out: Array, lent: Sequence[Array] | None = None) -> None:
+    t = np.multiply(x, x, out=_spare(0, x) if lent is None else out)
     within = np.maximum.reduce(t, initial=0) <= 81
     t *= x.dtype.type(-UNIT * _B)
     t -= x.dtype.type(UNIT * _A)
@@ -247,18 +248,18 @@ def _gelu_tanh(x: Array, out: Array) -> None:
     np.divide(x, t, out=out)
 
 
-def _gelu_tanh_vjp(ct: Array, x: Array, out: Array) -> None:
+def _gelu_tanh_vjp(ct: Array, x: Array, out: Array, lent: Sequence[Array] | None = None) -> None:
     # With e = exp(-2 u) and w = 2 x u' = x (a + 3 b x^2): the derivative is (1 + e + e w) / (1 + e)^2. Up to the limit
     # nothing but the denominator overflows, where it makes 0 of what is below the precision by far; beyond, the
     # derivative is 0 or 1 as it is at the limit.
     limit = x.dtype.type(9 if x.dtype.itemsize == 4 else 20)
-    s = np.multiply(x, x, out=_spare(0, x))
+    s = np.multiply(x, x, out=_spare(0, x) if lent is None else out)
     if not np.maximum.reduce(s, initial=0) <= limit * limit:
         x = np.clip(x, -limit, limit, out=_spare(1, x))
         np.multiply(x, x, out=s)
     s *= x.dtype.type(-UNIT * _B)
     s -= x.dtype.type(UNIT * _A)
-    e = np.multiply(s, x, out=_spare(2, x))
+    e = np.multiply(s, x, out=_spare(2, x) if lent is None else lent[0])
     power(e, out=e)
     s *= x.dtype.type(-3 / UNIT)
     s -= x.dtype.type(2 * _A)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import platform
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from plugrad.backend.interface import Backend, Capabilities, DeviceInfo
 from plugrad.dtypes import ALL, DType, as_dtype
 from plugrad.errors import ArgumentError, DeviceError, DTypeError, PlugradError
 from plugrad.spec import Device, Shape, Spec
-from plugrad_numpy import _blas, _parallel, kernels
+from plugrad_numpy import _blas, _parallel, _reuse, kernels
 from plugrad_numpy.kernels._silent import is_quiet, quiet
 
 Array = np.ndarray[Any, Any]
@@ -27,10 +28,13 @@ class _Row(np.ndarray[Any, Any]):
     """Memory that several arrays have parts of. It holds none of them: nothing collects a cycle through a base.
 
     Attributes:
-        parts: the identities of these arrays. No others have it as their base but those that `joined` gives.
+        parts: the identities of these arrays, while all of them live. No others have it as their base but those that
+            `joined` gives.
+        watched: weak references to them.
     """
 
-    parts: list[int]
+    parts: list[int] | None
+    watched: list[weakref.ref[Array]]
 
 
 class NumPyBackend(Backend):
@@ -62,6 +66,11 @@ class NumPyBackend(Backend):
         """The array itself."""
         return np.asarray(array)
 
+    def memory_stats(self, device: Device) -> dict[str, int]:
+        """``pooled``: what is kept of results that are gone, for those to come."""
+        del device
+        return {"pooled": _reuse.held()}
+
     def shape(self, array: Array) -> Shape:
         """The shape of the array."""
         return np.shape(array)
@@ -81,7 +90,7 @@ class NumPyBackend(Backend):
     def place(self, block: Array | None, layout: Array) -> Array:
         """An array of the strides of ``layout``, in the memory of ``block`` or of its own."""
         if block is None or not layout.size:
-            return np.empty_like(layout, subok=False)
+            return _reuse.array_like(layout)
         return np.ndarray(layout.shape, layout.dtype, block, strides=layout.strides)
 
     def is_view(self, array: Array, of: Array) -> bool:
@@ -89,7 +98,7 @@ class NumPyBackend(Backend):
         return isinstance(array, np.ndarray) and isinstance(of, np.ndarray) and np.may_share_memory(array, of)
 
     def exclusive(self, arrays: Sequence[Array | None], references: Sequence[int]) -> bool:
-        """Whether each array owns its memory, or has its own part of a `_Row`, and no view refers to it."""
+        """Whether each array owns its memory, a `Block`, or its own part of a `_Row`, and no view refers to it."""
         # An array with another base is a view, or foreign memory. Views of a part of a row have the part as their base, since
         # NumPy looks through arrays of the same type alone.
         if set(map(type, arrays)) != _ARRAYS:
@@ -105,7 +114,8 @@ class NumPyBackend(Backend):
         for spec in specs:
             parts.append(np.ndarray(spec.shape, row.dtype, row, at * row.itemsize))
             at += spec.size
-        row.parts = list(map(id, parts))
+        scatter = partial(_scatter, weakref.ref(row))
+        row.parts, row.watched = list(map(id, parts)), [weakref.ref(p, scatter) for p in parts]
         return parts
 
     def joined(self, arrays: Sequence[Array | None]) -> Array | None:
@@ -113,10 +123,7 @@ class NumPyBackend(Backend):
         row = getattr(arrays[0], "base", None)
         if type(row) is not _Row or row.parts != list(map(id, arrays)):
             return None
-        # Where a part is gone, another array may have its identity, but not its base.
-        if set(map(id, map(_base, arrays))) != {id(row)}:
-            return None
-        return np.ndarray(row.shape, row.dtype, row)
+        return row.view(np.ndarray)
 
     def part(self, array: Array, axis: int, start: int, stop: int) -> Array:
         """A slice."""
@@ -198,6 +205,14 @@ class NumPyBackend(Backend):
         return array, array.shape, as_dtype(array.dtype)
 
 
+def _scatter(row: weakref.ref[_Row], part: Any) -> None:
+    """A part of a row is gone, so that another array may come to have its identity."""
+    del part
+    found = row()
+    if found is not None:
+        found.parts = None
+
+
 def _own_references() -> int:
     """How many references to an array `NumPyBackend.exclusive` sees that it makes itself: Pythons differ in that."""
     holder = [np.empty(1)]
@@ -207,7 +222,7 @@ def _own_references() -> int:
 
 _OWN = _own_references()
 _ARRAYS = {np.ndarray}
-_BASES = frozenset((type(None), _Row))
+_BASES = frozenset((type(None), _Row, _reuse.Block))
 _base = operator.attrgetter("base")
 _CAPABILITIES = Capabilities(
     dtypes=frozenset(ALL),

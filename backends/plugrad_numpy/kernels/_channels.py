@@ -184,9 +184,7 @@ class Channels:
             def work(block: Block, sums: Array) -> None:
                 values = widened(x[block])
                 mean = values @ ones(width, self.wide) * self.wide.type(1 / max(1, width))
-                centred = np.subtract(
-                    values, mean[:, :, None], out=scratch("norm.0", values.shape, self.wide)
-                )
+                centred = np.subtract(values, mean[:, :, None], out=scratch("0", values.shape, self.wide))
                 sums[0][block] = mean
                 sums[1][block] = np.vecdot(centred, centred)
 
@@ -199,7 +197,7 @@ class Channels:
 
             def work(block: Block, sums: Array) -> None:
                 values = widened(x[block])
-                values = np.subtract(values, pilot[block[0]], out=scratch("norm.0", values.shape, self.wide))
+                values = np.subtract(values, pilot[block[0]], out=scratch("0", values.shape, self.wide))
                 self._add(sums[0], block, values)
                 self._add(sums[1], block, np.multiply(values, values, out=values))
 
@@ -223,7 +221,7 @@ class Channels:
             values = widened(ct[block])
             self._add(sums[0], block, values)
             if x is not None:
-                buffer = scratch("norm.0", values.shape, self.wide)
+                buffer = scratch("0", values.shape, self.wide)
                 centred = np.subtract(widened(x[block]), self._part(centre, block), out=buffer)
                 self._add(sums[1], block, np.multiply(centred, values, out=buffer))
 
@@ -240,11 +238,26 @@ class Channels:
             coefficients = coefficients[block[0]]
         return coefficients[:, block[1]] if self.rows else coefficients
 
+    def writable(self, array: Array) -> bool:
+        """Whether `view` gives the memory of ``array`` itself."""
+        return bool(array.transpose(self.order).flags.c_contiguous)
+
+    def empty(self, dtype: Any) -> Array:
+        """A new array of the shape and the layout of x."""
+        return np.empty(self._inner, dtype).transpose(self._back)
+
     def combined(
-        self, terms: Sequence[tuple[Array, Array]], shift: Array | None, into: Array | None
+        self,
+        terms: Sequence[tuple[Array, Array]],
+        shift: Array | None,
+        into: Array | None,
+        finish: Callable[[slice, slice], None] | None = None,
     ) -> Array:
-        """The sum of views, each times its coefficients, plus ``shift``, as an array of the shape and layout of x."""
-        place = None if into is None else into.transpose(self.order)
+        """The sum of views, each times its coefficients, plus ``shift``, as an array of the shape and layout of x.
+
+        ``finish`` is called for each block of the result's view, if that is of no 16-bit floats, once it is there.
+        """
+        place: Any = None if into is None else into.transpose(self.order)
         direct = place is not None and place.flags.c_contiguous and place.dtype == self.dtype
         target = place if direct else np.empty(self._inner, self.dtype)
         flat = target.reshape(self.view_shape)
@@ -255,9 +268,9 @@ class Channels:
         def work(block: Block, _: Array) -> None:
             buffer = flat[block]
             if low:
-                buffer = scratch("norm.0", buffer.shape, self.wide)
+                buffer = scratch("0", buffer.shape, self.wide)
             for i, (view, scale) in enumerate(scales):
-                term = buffer if i == 0 else scratch("norm.1", buffer.shape, self.wide)
+                term = buffer if i == 0 else scratch("1", buffer.shape, self.wide)
                 np.multiply(widened(view[block]), self._part(scale, block), out=term)
                 if i:
                     buffer += term
@@ -265,6 +278,8 @@ class Channels:
                 buffer += self._part(offset, block)
             if low:
                 flat[block] = buffer
+            elif finish is not None:
+                finish(*block)
 
         self._blocks(work, 0)
         return into if direct else given(target.transpose(self._back), into)

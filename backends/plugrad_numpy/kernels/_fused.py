@@ -151,4 +151,5 @@ def _at_once(function: Function, operands: int, attributes: bool) -> Function:
     def several(*arrays: Array, into: Array | None = None, **given: Any) -> Array:
         return function(*arrays, into, **given)
 
-    return several if attributes else {1: one, 2: two, 3: three}.get(operands, several)
+    spelled: dict[int, Function] = {1: one, 2: two, 3: three}
+    return several if attributes else spelled.get(operands, several)

@@ -15,7 +15,7 @@ _NUMBERS: Final = frozenset((bool, int, float))
 
 def is_low(dtype: Any) -> bool:
     """Whether the NumPy ``dtype`` is a 16-bit float."""
-    return dtype == np.float16 or dtype == bfloat16.numpy
+    return bool(dtype == np.float16 or dtype == bfloat16.numpy)
 
 
 def widened(array: Array) -> Array:

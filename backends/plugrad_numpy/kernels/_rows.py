@@ -48,7 +48,7 @@ def in_rows(
         return total
     step = max(1, block // max(1, width * itemsize))
     parts = _parallel.pieces(rows, max(1, WORTH // max(1, width)))
-    totals = [None if sums is None else np.zeros(*sums) for _ in parts]
+    totals: list[Any] = [None if sums is None else np.zeros(*sums) for _ in parts]
 
     @silent
     def piece(i: int) -> None:

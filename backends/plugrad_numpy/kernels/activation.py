@@ -17,6 +17,9 @@ Array = Any
 _ROW: Final = 1 << 13
 """Elements of the zeros that large arrays are compared with."""
 
+_FEW: Final = 1 << 10
+"""Elements up to which a number costs less than finding as many zeros."""
+
 _ZEROS: Final = {np.dtype(t): np.zeros(_ROW, t) for t in (np.float32, np.float64)}
 
 
@@ -32,17 +35,20 @@ def _bound_by_zero(ufunc: Any, x: Array, into: Array | None) -> Array:
     gives depends on the place.)
     """
     row = _ZEROS.get(x.dtype)
-    whole = x.size - x.size % _ROW
-    if whole == 0 or row is None or not x.flags.c_contiguous:
+    if row is None or not x.flags.c_contiguous:
         return ufunc(x, _zero(x), out=into)
+    size = x.size
+    if size <= _ROW:
+        return ufunc(x, row[:size].reshape(x.shape) if size > _FEW else _zero(x), out=into)
+    whole = size - size % _ROW
     if into is None:
         into = np.empty(x.shape, x.dtype)
     elif not into.flags.c_contiguous:
         return ufunc(x, _zero(x), out=into)
     flat, place = x.reshape(-1), into.reshape(-1)
     ufunc(flat[:whole].reshape(-1, _ROW), row, out=place[:whole].reshape(-1, _ROW))
-    if whole < x.size:
-        ufunc(flat[whole:], row[: x.size - whole], out=place[whole:])
+    if whole < size:
+        ufunc(flat[whole:], row[: size - whole], out=place[whole:])
     return into
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from plugrad import ops
+from plugrad.graph.ir import Graph
 from plugrad_numpy.kernels._channels import Channels, merged
 from plugrad_numpy.kernels._precision import given
 from plugrad_numpy.kernels._rows import slots
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
+from plugrad_numpy.kernels._tail import same, tail_of
 
 Array = Any
 
@@ -24,17 +27,53 @@ def _cast(x: Array, dtype: Any, into: Array | None) -> Array:
     return given(x.astype(dtype), into)
 
 
-@table(ops.batch_norm_training)
+def _batch_norm_with_tail(graph: Graph) -> Callable[..., Any] | None:
+    """Batch norm and what follows its result."""
+    tail = tail_of(graph, same)
+    if tail is None:
+        return None
+
+    @silent
+    def kernel(
+        x: Array, weight: Array | None, bias: Array | None, *others: Array, eps: float, into: Any = None
+    ) -> Any:
+        *places, mean, var = slots(into, tail.count + 2)
+        channels = Channels(x, together=True)
+
+        moments: list[Array] = []
+
+        def normalized(place: Array, finish: Any) -> None:
+            moments.extend(_batch_norm(channels, x, weight, bias, eps, (place, mean, var), finish)[1:])
+
+        target = None if into is None else places[0] if tail.count == 1 else tuple(places)
+        made = tail.run(normalized, others, target, channels)
+        return (*(made if tail.count > 1 else (made,)), *moments)
+
+    return kernel
+
+
+@table(ops.batch_norm_training, epilogue=_batch_norm_with_tail)
 @silent
 def _(
     x: Array, weight: Array | None, bias: Array | None, *, eps: float, into: Any = None
 ) -> tuple[Array, Array, Array]:
-    where = slots(into, 3)
-    channels = Channels(x, together=True)
+    return _batch_norm(Channels(x, together=True), x, weight, bias, eps, slots(into, 3))
+
+
+def _batch_norm(
+    channels: Channels,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    where: Sequence[Array | None],
+    finish: Callable[[slice, slice], None] | None = None,
+) -> tuple[Array, Array, Array]:
+    """The result, the means and the variances, to where there is a place for them."""
     view = channels.view(x)
     mean, squares, count = channels.moments(view)
     scale = _double(weight, 1) / np.sqrt(squares / count + eps)
-    out = channels.combined([(view, scale)], _double(bias, 0) - mean * scale, where[0])
+    out = channels.combined([(view, scale)], _double(bias, 0) - mean * scale, where[0], finish)
     wide = channels.wide
     return out, _cast(mean, wide, where[1]), _cast(squares / (count - 1), wide, where[2])
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from plugrad import ops
+from plugrad.graph.ir import Graph
 from plugrad_numpy import _conv
 from plugrad_numpy.kernels._precision import given, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
+from plugrad_numpy.kernels._tail import Images, tail_of_images
 from plugrad_numpy.kernels.linear_algebra import column_sums
 
 Array = Any
@@ -19,7 +22,25 @@ Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 
-table(ops.conv, spreads=True)(silent(_conv.conv))
+def _conv_with_tail(graph: Graph) -> Callable[..., Any] | None:
+    """A convolution and what follows it."""
+    tail = tail_of_images(graph)
+    if tail is None:
+        return None
+
+    @silent
+    def kernel(
+        x: Array, weight: Array, bias: Array | None, *others: Array, into: Any = None, **geometry: Any
+    ) -> Any:
+        def convolved(place: Array, finish: Any) -> None:
+            _conv.conv(x, weight, bias, **geometry, into=place, finish=finish)
+
+        return tail.run(convolved, others, into, Images(tail.shape))
+
+    return kernel
+
+
+table(ops.conv, spreads=True, epilogue=_conv_with_tail)(silent(_conv.conv))
 
 
 @table(ops.conv_transpose, spreads=True)
@@ -67,7 +88,23 @@ def _(
     )
 
 
-@table(ops.conv.vjp_for("x"), spreads=True)
+def _adjoint_with_tail(graph: Graph) -> Callable[..., Any] | None:
+    """The cotangent of the data and what follows it."""
+    tail = tail_of_images(graph)
+    if tail is None:
+        return None
+
+    @silent
+    def kernel(ct: Array, weight: Array, *others: Array, x: Any, into: Any = None, **geometry: Any) -> Any:
+        def adjoint(place: Array, finish: Any) -> None:
+            _conv.conv_dx(ct, weight, x.shape, **geometry, into=place, finish=finish)
+
+        return tail.run(adjoint, others, into, Images(tail.shape))
+
+    return kernel
+
+
+@table(ops.conv.vjp_for("x"), spreads=True, epilogue=_adjoint_with_tail)
 @silent
 def _(
     ct: Array,

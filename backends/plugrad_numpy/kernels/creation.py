@@ -45,7 +45,7 @@ def _(*, length: int, dtype: Any, device: Any, into: Array | None = None) -> Arr
 def _(*, start: Any, stop: Any, step: Any, dtype: Any, device: Any, into: Array | None = None) -> Array:
     del device
     if dtype.is_integer:
-        return given(np.arange(start, stop, step, dtype.numpy), into)
+        return given(np.arange(start, stop, step, dtype=dtype.numpy), into)
     length = range_length(start, stop, step)
     return given((np.arange(length) * float(step) + float(start)).astype(dtype.numpy), into)
 

@@ -180,14 +180,14 @@ class _Probabilities:
 
     def loss(self, block: Block, values: Array, normalizer: Array, buffer: Array) -> Array:
         """The losses of a block of rows."""
-        wanted = self._wanted(block, scratch("loss.1", values.shape, self.scores.wide))
+        wanted = self._wanted(block, scratch("1", values.shape, self.scores.wide))
         np.subtract(normalizer[:, None], values, out=buffer)
         buffer *= wanted
         return self.scores.summed(buffer)
 
     def slope(self, block: Block, shares: Array, each: Array) -> None:
         """Turn the softmax of a block, in place, to the cotangent of its scores."""
-        wanted = self._wanted(block, scratch("loss.1", shares.shape, self.scores.wide))
+        wanted = self._wanted(block, scratch("1", shares.shape, self.scores.wide))
         shares *= self.scores.summed(wanted)[:, None]
         shares -= wanted
         shares *= each[:, None]
@@ -235,18 +235,16 @@ def _are_classes(target: Array, classes: int) -> bool:
     return bool(np.maximum.reduce(target.view(np.uint64)) < classes)
 
 
-@table(ops.cross_entropy, when=_few_labels)
-@silent
-def _(
+def _few_loss(
     input: Array,
     target: Array,
     weight: Array | None,
+    into: Any = None,
     *,
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
     residuals: bool,
-    into: Any = None,
 ) -> Any:
     rows, classes = input.shape
     where = slots(into, 2)
@@ -274,6 +272,9 @@ def _(
     return (out, given(normalizer, where[1])) if residuals else out
 
 
+table(ops.cross_entropy, when=_few_labels, bare=_few_loss)(silent(_few_loss))
+
+
 @table(ops.cross_entropy)
 @silent
 def _any_loss(
@@ -296,7 +297,7 @@ def _any_loss(
 
     def work(block: Block, sums: Array) -> None:
         values = scores.part(view, block)
-        buffer = scratch("loss.0", values.shape, scores.wide)
+        buffer = scratch("0", values.shape, scores.wide)
         top = np.maximum.reduce(values, axis=1, keepdims=True)
         # A row of minus infinity must not subtract it from itself.
         np.copyto(top, 0, where=~np.isfinite(top))
@@ -320,19 +321,17 @@ def _any_loss(
     return (out, given(normalizers.reshape(scores.rows), where[1])) if residuals else out
 
 
-@table(ops.cross_entropy.vjp_for("input"), when=_few_labels)
-@silent
-def _(
+def _few_slope(
     ct: Array,
     input: Array,
     target: Array,
     weight: Array | None,
     normalizer: Array,
+    into: Array | None = None,
     *,
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
-    into: Array | None = None,
 ) -> Array:
     rows, classes = input.shape
     if not _are_classes(target, classes):
@@ -359,6 +358,9 @@ def _(
     return shares
 
 
+table(ops.cross_entropy.vjp_for("input"), when=_few_labels, bare=_few_slope)(silent(_few_slope))
+
+
 @table(ops.cross_entropy.vjp_for("input"))
 @silent
 def _any_slope(
@@ -383,7 +385,7 @@ def _any_slope(
         counted = goal.count() if reduction == "mean" else 1
         each = (each / each.dtype.type(counted) if counted else np.zeros_like(each)).reshape(1, 1)
 
-    place = None if into is None else into.transpose(scores.order)
+    place: Any = None if into is None else into.transpose(scores.order)
     direct = place is not None and place.flags.c_contiguous and place.dtype == scores.dtype
     ordered = place if direct else np.empty([scores.shape[i] for i in scores.order], scores.dtype)
     result = ordered.reshape(scores.view_shape)
@@ -392,7 +394,7 @@ def _any_slope(
     def work(block: Block, _: Array) -> None:
         values = scores.part(view, block)
         cut = (block[0], slice(None), block[1])
-        buffer = scratch("loss.0", values.shape, scores.wide) if low else result[cut]
+        buffer = scratch("0", values.shape, scores.wide) if low else result[cut]
         np.subtract(values, normalizers[block][:, None], out=buffer)
         np.exp(buffer, out=buffer)
         goal.slope(block, buffer, each[block] if reduction == "none" else each)

@@ -147,7 +147,7 @@ def _add_in_rounds(out: Array, index: Array, rows: Array) -> None:
     sizes = np.diff(ends, prepend=0)
     sorted_rows = np.empty_like(order)
     sorted_rows[(ends - sizes)[turn] + np.repeat(position, counts)] = order
-    blocks = scratch("indexing.rows", rows.shape, rows.dtype)
+    blocks = scratch("0", rows.shape, rows.dtype)
     rows.take(sorted_rows, axis=0, out=blocks, mode="clip")
     places = ordered[starts[by_count]]
     sums = out[places]

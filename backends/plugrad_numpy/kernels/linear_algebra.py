@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, Final
 
 import numpy as np
 
 from plugrad import ops
+from plugrad.graph.ir import Graph
 from plugrad_numpy import _blas
 from plugrad_numpy.kernels._precision import given, is_low, widened
 from plugrad_numpy.kernels._rows import ones
 from plugrad_numpy.kernels._silent import again, run, silent
 from plugrad_numpy.kernels._table import table
+from plugrad_numpy.kernels._tail import Matrix, tail_of
 
 Array = Any
 
@@ -20,6 +24,11 @@ _QUIET: Final = 9216
 """Elements of a matrix up to which OpenBLAS multiplies it with a vector in one thread by itself."""
 _SMALL: Final = 1 << 18
 """The product of the three sizes up to which nothing but NumPy's own product comes into question."""
+
+
+def in_rows(x: Array) -> Array:
+    """``x`` (..., n) as (rows, n)."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 def taken(x: Array) -> Array:
@@ -67,10 +76,35 @@ def small_product(x1: Array, x2: Array, into: Array | None = None) -> Array:
         return again(error, np.matmul, x1, x2, into)
 
 
-table(ops.matrix_product, when=lambda specs, _: small(*specs))(small_product)
+def with_tail(graph: Graph, *, turned: bool = False) -> Callable[..., Any] | None:
+    """The product of rows with a matrix, or with a ``turned`` one, and what follows it."""
+    tail = tail_of(graph, Matrix.takes)
+    if tail is None:
+        return None
+
+    @silent
+    def kernel(x1: Array, x2: Array, /, *others: Array, into: Any = None, **_: Any) -> Any:
+        def multiplied(place: Array, finish: Any) -> None:
+            matrix = x2.T if turned else x2
+            _blas.gemm(taken(in_rows(x1)), taken(matrix), in_rows(place), None, finish)
+
+        return tail.run(multiplied, others, into, Matrix(tail.shape))
+
+    return kernel
 
 
+def _by_matrix(specs: Any, attributes: Any) -> bool:
+    """Whether the second operand is one matrix."""
+    del attributes
+    return bool(specs[1].ndim == 2)
+
+
+table(ops.matrix_product, when=lambda specs, _: small(*specs), epilogue=with_tail)(small_product)
+
+
+# The lower one is registered first.
 @table(ops.matrix_product, spreads=True)
+@table(ops.matrix_product, when=_by_matrix, spreads=True, epilogue=with_tail)
 @silent
 def _(x1: Array, x2: Array, *, into: Array | None = None) -> Array:
     return product(x1, x2, into)
@@ -96,7 +130,13 @@ def column_sums(x: Array, into: Array | None = None) -> Array:
         return np.matmul(ones(len(x), x.dtype), taken(x), into)
 
 
+def _of_rows(specs: Any, attributes: Any) -> bool:
+    """Whether the rows of the first operand met one matrix."""
+    return _by_matrix(specs, attributes) and attributes.x1.ndim >= 2
+
+
 @table(ops.matrix_product.vjp_for("x1"))
+@table(ops.matrix_product.vjp_for("x1"), when=_of_rows, epilogue=partial(with_tail, turned=True))
 @silent
 def _(ct: Array, x2: Array, *, x1: Any, into: Array | None = None) -> Array:
     shape = x1.shape

@@ -47,7 +47,7 @@ class _Flat:
         """The sum of a term over all elements."""
 
         def work(part: slice, sums: Array) -> None:
-            buffer = scratch("loss.0", (part.stop - part.start,), self.wide)
+            buffer = scratch("0", (part.stop - part.start,), self.wide)
             term(*self._blocks(part), out=buffer)
             sums[0] += np.add.reduce(buffer)
 
@@ -66,7 +66,7 @@ class _Flat:
 
         def work(part: slice, _: Any) -> None:
             *blocks, factor = self._blocks(part, factors)
-            buffer = scratch("loss.0", (part.stop - part.start,), self.wide) if low else target[part]
+            buffer = scratch("0", (part.stop - part.start,), self.wide) if low else target[part]
             term(*blocks, out=buffer)
             if number:
                 buffer *= scale
@@ -139,8 +139,8 @@ def _pair(op: Any, value: Term, slope: Term, factor: float = 1) -> None:
 
 def _huber(d: Array, out: Array, *, delta: float) -> None:
     np.abs(d, out=out)
-    near = np.minimum(out, out.dtype.type(delta), out=scratch("loss.1", d.shape, d.dtype))
-    twice = np.multiply(near, near.dtype.type(0.5), out=scratch("loss.2", d.shape, d.dtype))
+    near = np.minimum(out, out.dtype.type(delta), out=scratch("1", d.shape, d.dtype))
+    twice = np.multiply(near, near.dtype.type(0.5), out=scratch("2", d.shape, d.dtype))
     out -= twice
     out *= near
 
@@ -174,7 +174,7 @@ def _tail(x: Array, out: Array) -> Array:
 
 def _logistic(x: Array, t: Array, weight: Array | None, pos_weight: Array | None, *, out: Array) -> None:
     one, zero = x.dtype.type(1), x.dtype.type(0)
-    spare = scratch("loss.1", x.shape, x.dtype)
+    spare = scratch("1", x.shape, x.dtype)
     _tail(x, out)
     if pos_weight is None:
         out += np.maximum(x, zero, out=spare)
@@ -205,7 +205,7 @@ def _logistic_slope(
         out -= t
     else:
         # 1 - t - (1 + (pos_weight - 1) t) sigmoid(-x)
-        spare = scratch("loss.1", x.shape, x.dtype)
+        spare = scratch("1", x.shape, x.dtype)
         np.exp(x, out=out)
         out += one
         np.subtract(one, pos_weight, out=spare)

@@ -53,7 +53,7 @@ def _normalized(
 
     def work(part: slice, _: Any) -> None:
         block = widened(rows[part])
-        buffer = scratch("norm.0", block.shape, wide) if low else target[part]
+        buffer = scratch("0", block.shape, wide) if low else target[part]
         if centred:
             mean = means[part]
             np.multiply((block @ unit)[:, None], inverse, out=mean)
@@ -131,7 +131,7 @@ def _pulled(
     dtype, wide = x.dtype, _wide(x.dtype)
     shape = x.shape[x.ndim - axes :]
     low = wide != dtype
-    vector = ones(width, wide) if weight is None else _vector(weight, width)
+    vector: Any = ones(width, wide) if weight is None else _vector(weight, width)
     rstds = np.ascontiguousarray(rstd).reshape(count, 1)
     means = None if mean is None else np.ascontiguousarray(mean).reshape(count, 1)
     inverse = wide.type(1 / width)
@@ -142,8 +142,8 @@ def _pulled(
     def work(part: slice, sums: Array) -> None:
         c, d, r = widened(cts[part]), widened(rows[part]), rstds[part]
         if means is not None:
-            d = np.subtract(d, means[part], out=scratch("norm.0", d.shape, wide))
-        product = np.multiply(c, d, out=scratch("norm.1", d.shape, wide))
+            d = np.subtract(d, means[part], out=scratch("0", d.shape, wide))
+        product = np.multiply(c, d, out=scratch("1", d.shape, wide))
         sums[0] += r[:, 0] @ product
         if "bias" in wrt:
             sums[1] += ones(len(c), wide) @ c
@@ -154,7 +154,7 @@ def _pulled(
         along *= r
         along *= inverse
         buffer = product if low else target[part]
-        d = np.multiply(d, along, out=scratch("norm.0", d.shape, wide))
+        d = np.multiply(d, along, out=scratch("0", d.shape, wide))
         if weight is not None:
             np.multiply(c, vector, out=buffer)
             buffer -= d

@@ -84,7 +84,7 @@ def _run(update: Update, operands: Sequence[Array], results: Sequence[Array], sp
         count = -(-length // CHUNK)
         for i in range(count):
             cut = slice(part.start + length * i // count, part.start + length * (i + 1) // count)
-            made = [scratch(f"optimizer.{k}", (cut.stop - cut.start,), dtype) for k in range(spares)]
+            made = [scratch(str(k), (cut.stop - cut.start,), dtype) for k in range(spares)]
             update([a[cut] for a in flat], [a[cut] for a in outs], made)
 
     if size < _SHARED or _parallel.is_inside():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from plugrad import ops
+from plugrad.graph.ir import Graph
 from plugrad_numpy import _pool
 from plugrad_numpy.kernels._precision import given, widened
 from plugrad_numpy.kernels._silent import silent
 from plugrad_numpy.kernels._table import table
+from plugrad_numpy.kernels._tail import Images, tail_of_images
 
 Array = Any
 Ints = tuple[int, ...]
@@ -45,7 +48,46 @@ def _(
     )
 
 
-@table(ops.max_pool.vjp, spreads=True)
+def _max_pool_vjp_with_tail(graph: Graph) -> Callable[..., Any] | None:
+    """The cotangent of what is pooled, and what follows it."""
+    tail = tail_of_images(graph)
+    if tail is None:
+        return None
+
+    @silent
+    def kernel(
+        ct: Array,
+        x: Array,
+        out: Array,
+        *others: Array,
+        kernel_size: Ints,
+        stride: Ints,
+        padding: Pairs,
+        dilation: Ints,
+        ceil_mode: Ints,
+        into: Any = None,
+    ) -> Any:
+        reached = _reached(padding, ceil_mode)
+
+        def pulled(place: Array, finish: Any) -> None:
+            _pool.max_pool_vjp(
+                ct,
+                x,
+                out,
+                kernel=kernel_size,
+                stride=stride,
+                padding=reached,
+                dilation=dilation,
+                into=place,
+                finish=finish,
+            )
+
+        return tail.run(pulled, others, into, Images(tail.shape, x))
+
+    return kernel
+
+
+@table(ops.max_pool.vjp, spreads=True, epilogue=_max_pool_vjp_with_tail)
 @silent
 def _(
     ct: Array,

@@ -16,6 +16,11 @@ from plugrad_numpy.kernels._table import table
 Array = Any
 Axis = tuple[int, ...]
 
+# NumPy's annotations take no ``keepdims`` that is only known to be a bool.
+_add: Final[Any] = np.add.reduce
+_and: Final[Any] = np.logical_and.reduce
+_or: Final[Any] = np.logical_or.reduce
+
 _SMALL: Final = 8192
 """Elements that are filled faster than NumPy makes a broadcast view, which takes it 2 us."""
 
@@ -100,7 +105,7 @@ _extremum(ops.min, np.minimum)
 def _(x: Array, *, axis: Axis, keepdims: bool, into: Array | None = None) -> Array:
     dtype = x.dtype
     wide = np.float32 if dtype.itemsize == 2 else dtype.type
-    total = np.add.reduce(x, axis=axis, dtype=wide, keepdims=keepdims)
+    total = _add(x, axis=axis, dtype=wide, keepdims=keepdims)
     mean = np.divide(total, wide(math.prod(x.shape[i] for i in axis)))
     return mean.astype(dtype, copy=False) if into is None else given(mean, into)
 
@@ -136,9 +141,9 @@ def _(x: Array, *, axis: Axis, keepdims: bool, into: Array | None = None) -> Arr
 
 @table(ops.all)
 def _(x: Array, *, axis: Axis, keepdims: bool, into: Array | None = None) -> Array:
-    return given(np.logical_and.reduce(x, axis=axis, keepdims=keepdims, dtype=np.bool_), into)
+    return given(_and(x, axis=axis, keepdims=keepdims, dtype=np.bool_), into)
 
 
 @table(ops.any)
 def _(x: Array, *, axis: Axis, keepdims: bool, into: Array | None = None) -> Array:
-    return given(np.logical_or.reduce(x, axis=axis, keepdims=keepdims, dtype=np.bool_), into)
+    return given(_or(x, axis=axis, keepdims=keepdims, dtype=np.bool_), into)

@@ -22,7 +22,7 @@ Array = Any
 def _small(specs: Sequence[Any], attributes: Any) -> bool:
     """Whether the operands are worked on at once: in float32 or float64, and not too large for the cache."""
     del attributes
-    return specs[0].dtype.itemsize >= 4 and 0 < specs[0].size <= BLOCK
+    return bool(specs[0].dtype.itemsize >= 4 and 0 < specs[0].size <= BLOCK)
 
 
 @table(ops.softmax, when=_small)

@@ -20,7 +20,7 @@ _MANY: Final = 8
 def _order(x: Array, axis: int, descending: bool, stable: bool) -> Array:
     """The indices that sort ``x``."""
     x = widened(x)
-    kind = "stable" if stable else None
+    kind: Any = "stable" if stable else None
     if not descending:
         return np.argsort(x, axis=axis, kind=kind)
     # The ascending order of the elements from the last to the first, read backwards, keeps that of equal ones.
@@ -82,7 +82,7 @@ def _(x: Array, *, k: int, axis: int, largest: bool, into: Any = None) -> Any:
 
 
 @table(ops.searchsorted)
-def _(x1: Array, x2: Array, sorter: Array | None, *, side: str, into: Array | None = None) -> Array:
+def _(x1: Array, x2: Array, sorter: Array | None, *, side: Any, into: Array | None = None) -> Array:
     if sorter is not None:
         n = len(x1)
         if n and not (-n <= sorter.min() and sorter.max() < n):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from plugrad.spec import Spec
+
+if TYPE_CHECKING:
+    from plugrad.graph.ir import Graph
 
 Array = Any
 """A backend's own array; the core hands it from kernel to kernel and never looks inside."""
@@ -26,6 +29,17 @@ class OpLike(Protocol):
 
 When = Callable[[Sequence[Any], Any], bool]
 
+Epilogue = Callable[["Graph"], Callable[..., Any] | None]
+"""From a *tail*, what computes the op and the tail at once, or None where the kernel has no way that is faster.
+
+A tail is a graph of elementwise nodes that follow the op. Its first input is the op's result; the others have the shape of
+that, or broadcast to it; all its nodes give that shape. Its outputs, in their order, are what is wanted: the op's result is
+among them only where others read it. What is given takes the operands of the op, then the other inputs of the tail, by
+position, and the op's attributes and ``into=`` by keyword, as a kernel does. Of an op of several results the tail follows the
+first, and all others come after the tail's outputs. It gives what the nodes one after the other give, within the tolerance of
+the ops.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -43,6 +57,8 @@ class Kernel:
             to ``into`` by position, after the operands.
         spreads: it works on the device's workers side by side by itself, and best on whole arrays: it is not cut.
         partial: of several results, ``into`` may hold None for those that are to be allocated.
+        allocates: it takes no ``into`` that it writes to: its results are always in memory of their own, and it is not cut.
+        epilogue: makes what computes the op and elementwise ops that follow it, without memory in between.
     """
 
     function: Callable[..., Any]
@@ -51,6 +67,8 @@ class Kernel:
     bare: Callable[..., Any] | None = None
     spreads: bool = False
     partial: bool = False
+    epilogue: Epilogue | None = None
+    allocates: bool = False
 
 
 class KernelTable:
@@ -77,12 +95,13 @@ class KernelTable:
         inplace: Sequence[str] = (),
         bare: Callable[..., Any] | None = None,
         spreads: bool = False,
+        epilogue: Epilogue | None = None,
     ) -> Callable[[Function], Function]:
         """A decorator that registers a function as the kernel of each of ``ops``."""
 
         def register(function: Function) -> Function:
             for op in ops:
-                self.add(op, Kernel(function, when, tuple(inplace), bare, spreads))
+                self.add(op, Kernel(function, when, tuple(inplace), bare, spreads, epilogue=epilogue))
             return function
 
         return register
@@ -122,4 +141,4 @@ class KernelTable:
         return len(self._kernels)
 
 
-__all__ = ["Array", "Kernel", "KernelTable", "Spec"]
+__all__ = ["Array", "Epilogue", "Kernel", "KernelTable", "Spec"]

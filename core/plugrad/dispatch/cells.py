@@ -75,7 +75,9 @@ class Journal:
         """Remember what ``cell`` is bound to, if it is the first time."""
         key, before = id(cell), self._before
         if key not in before:
-            reference = weakref.ref(cell, lambda _: before.pop(key, None))
+            # The callback does not hold the journal: in a cycle the arrays would wait for the collector.
+            journal = weakref.ref(self)
+            reference = weakref.ref(cell, lambda _: _forget(journal(), key))
             array = current().array_of(cell) if mode.modes.capturing else cell._array
             before[key] = reference, array, cell._key, cell._node
 
@@ -125,3 +127,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _local.journals = tuple(j for j in _local.journals if j is not self)
+
+
+def _forget(journal: Journal | None, key: int) -> None:
+    if journal is not None:
+        journal._before.pop(key, None)

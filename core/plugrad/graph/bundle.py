@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.backend.kernels import Kernel
@@ -66,7 +67,7 @@ class Bundle(Composed):
     def kernel(self, backend: Backend, modes: Modes, replaced: Mapping[int, int | None]) -> Kernel:
         """What computes it: one call where the device has joined the memory, else one for each member."""
         del replaced
-        runner = _Runner(self, backend, modes)
+        runner = Runner(self, backend, modes)
         own = runner.kernels[0]
         names = [o.name for o in self.graph.nodes[0].op.operands]
         inplace = [
@@ -78,8 +79,12 @@ class Bundle(Composed):
         return Kernel(runner, inplace=tuple(inplace), partial=True)
 
 
-class _Runner:
-    """Runs a bundle on arrays."""
+class Runner:
+    """Runs a bundle on arrays.
+
+    Attributes:
+        scattered: whether the last call found arrays that do not lie side by side.
+    """
 
     def __init__(self, bundle: Bundle, backend: Backend, modes: Modes) -> None:
         nodes = bundle.graph.nodes
@@ -106,25 +111,38 @@ class _Runner:
         reshape = register["reshape"]
         self._reshape: Final = find(reshape, [first.results[0].spec], {"shape": (sizes[0],), "copy": None})
         self._sizes: Final = [n.results[0].spec.size for n in nodes]
+        self.scattered = True
 
     def __call__(self, *arrays: Any, into: Any = None) -> tuple[Any, ...]:
         """The results, column by column."""
         if into is not None and self._flat is not None:
             joined = self._backend.joined
-            results = tuple([joined(into[column]) for column in self.results])
-            if all(r is not None for r in results):
+            places = [into[column] for column in self.results]
+            results = tuple(map(joined, places))
+            if not any(r is None for r in results):
+                self.scattered = False
                 given = [
-                    arrays[place] if isinstance(place, int) else self._flattened(arrays[place])
+                    arrays[place]
+                    if isinstance(place, int)
+                    else self._flattened(arrays[place], places, results)
                     for place in self._places
                 ]
                 target = results if len(results) > 1 else results[0]
                 self._flat.function(*given, **self._attributes, into=target)
                 return into  # type: ignore[no-any-return]
+        self.scattered = True
         return self._one_by_one(arrays, into)
 
-    def _flattened(self, column: Sequence[Any]) -> Any:
+    def _flattened(self, column: Sequence[Any], places: Sequence[Sequence[Any]], rows: Sequence[Any]) -> Any:
+        """The elements of a column of operands in a row: that of the result, where it is written over them."""
+        for place, row in zip(places, rows, strict=True):
+            if column[0] is place[0] and all(map(is_, column, place)):
+                return row
         found = self._backend.joined(column)
-        return self._row(column) if found is None else found
+        if found is None:
+            self.scattered = True
+            return self._row(column)
+        return found
 
     def _row(self, column: Sequence[Any]) -> Any:
         """A copy of the elements in a row."""

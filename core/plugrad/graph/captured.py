@@ -17,6 +17,7 @@ from plugrad.dispatch.modes import Modes, changed
 from plugrad.dispatch.record import Function, Leaf, Origin, Slot, counter
 from plugrad.errors import GradientError
 from plugrad.graph.capture import Capture
+from plugrad.graph.fallback import with_fallback
 from plugrad.graph.ir import Graph, Node
 from plugrad.graph.passes import Context, run_passes
 from plugrad.graph.plan import Plan
@@ -64,7 +65,7 @@ class Captured:
         self.exact = exact
         graph = capture.graph
         self.device = next((v.spec.device for v in graph.inputs), None) or current_device()
-        self.backend = backend_of(self.device)
+        self.backend = with_fallback(backend_of(self.device), self.device, modes)
         self.modes = modes
         forward = graph.nodes[: capture.forward_nodes]
         self._split(forward)
@@ -140,12 +141,14 @@ class Captured:
             else:
                 found.append(grad._array)
             grad = None
-        if not backend.exclusive(found, aims.references):
+        whole = backend.exclusive(found, aims.references)
+        if not whole:
             for i, references in enumerate(aims.references):
                 # One more reference: that of the list of one.
                 if found[i] is not None and not backend.exclusive(found[i : i + 1], (references + 1,)):
                     found[i] = None
-        for column in aims.columns:
+        # Whether they lie side by side is seen where they are used: asked here, it would cost as much again.
+        for column in () if whole and not plan.scattered else aims.columns:
             if backend.joined([found[i] for i in column]) is None:
                 for i, array in zip(column, plan.new_column([aims.outputs[i] for i in column]), strict=True):
                     found[i] = array
@@ -296,7 +299,7 @@ class Captured:
                 recording=True,
                 autocast=self.modes.autocast,
                 matmul_precision=self.modes.matmul_precision,
-                fallback=None,
+                fallback=self.modes.fallback,
             ),
             Journal() as journal,
         ):

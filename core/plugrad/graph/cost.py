@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from plugrad.dispatch.statement import Kind
-from plugrad.graph.ir import Node, Value
+from plugrad.graph.ir import Composed, Node, Value
 
 
 def bytes_of(node: Node) -> int:
@@ -23,6 +23,8 @@ def flops_of(node: Node) -> int:
     Products of matrices, convolutions and attention are counted by their definition, and so are their rules; any
     other op as one operation for each element of its largest operand or result.
     """
+    if isinstance(node.op, Composed):
+        return sum(map(flops_of, node.op.graph.nodes))
     owner = node.op.owner or node.op
     count = _CONTRACTIONS.get(owner.name)
     if count is not None:

@@ -78,7 +78,7 @@ def dot(graph: Graph, forward_nodes: int | None = None) -> str:
         lines.append(f"  subgraph cluster_{side.value} {{ label={_quoted(side.value)}; color=white;")
         for i in members:
             node = graph.nodes[i]
-            label = _quoted(f"{node.op.name}\n{_specs(node)}")
+            label = _quoted(f"{node.label}\n{_specs(node)}")
             tip = _quoted(f"{applied(node, names)}\n{short_line(node.line)}")
             lines.append(f'    n{i} [label={label}, fillcolor="{COLOURS[node.op.kind]}", tooltip={tip}];')
         lines.append("  }")
@@ -134,7 +134,7 @@ def svg(graph: Graph, forward_nodes: int | None = None) -> str:
             f"{escape(applied(node, names))}\n{escape(short_line(node.line))}</title>"
             f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="5" '
             f'fill="{COLOURS[node.op.kind]}" stroke="#6b7280"/>'
-            f'<text x="{x + 8}" y="{y + 16}" font-weight="bold">{escape(_cut(node.op.name))}</text>'
+            f'<text x="{x + 8}" y="{y + 16}" font-weight="bold">{escape(_cut(node.label))}</text>'
             f'<text x="{x + 8}" y="{y + 31}">{escape(_cut(_specs(node)))}</text></g>'
         )
     parts += _legend(graph, height)

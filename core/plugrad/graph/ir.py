@@ -84,6 +84,11 @@ class Node:
         """The specs of the operands, as `KernelTable.find` takes them."""
         return [_spec(o, self) for o in self.operands]
 
+    @property
+    def label(self) -> str:
+        """What it is called in pictures and profiles: the op's name, or more."""
+        return str(self.op.label if isinstance(self.op, Composed) else self.op.name)
+
     def __repr__(self) -> str:
         return f"<node {self.op.name}>"
 
@@ -115,6 +120,11 @@ class Composed(ABC):
     may_alias = False
     outputs: tuple[str, ...] = ()
     residuals: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What it is called in pictures and profiles."""
+        return self.name
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:

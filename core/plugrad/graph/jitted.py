@@ -63,7 +63,7 @@ class Jitted(Generic[P, R]):
     def _found(self, args: Any, kwargs: Any) -> tuple[Captured, Sequence[Any]] | None:
         """The capture of a signature, made if there is none, and the leaves of the arguments; None to run eagerly."""
         modes = local.modes
-        if modes.capturing or modes.anomaly or modes.fallback is not None or modes.observer is not None:
+        if modes.capturing or modes.anomaly or modes.observer is not None:
             return None
         if not _enabled():
             return None
@@ -75,8 +75,10 @@ class Jitted(Generic[P, R]):
         else:
             leaves, structure = tree.flatten((args, kwargs))
             key = (structure, tuple(map(_key, leaves)), modes, current_device())
-        ready = next((c for c in self._captures.get(key, ()) if c.capture.holds(leaves)), None)
-        return ready or self._capture(key, structure, leaves, modes), leaves
+        for ready in self._captures.get(key, ()):
+            if ready.capture.holds(leaves):
+                return ready, leaves
+        return self._capture(key, structure, leaves, modes), leaves
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A method that is captured: the object is an argument, known by its identity."""
@@ -194,8 +196,8 @@ def jit(fn: Callable[..., Any] | None = None, /, *, exact: bool = False) -> Any:
     again. Whatever else it reads of Python, a global number, the time, is a constant from the capture on.
 
     Gradients go through the results as through those of any op, once: a second derivative is taken inside. A
-    captured function that is called inside another one is a part of that. Under `detect_anomaly`, `fallback` and an
-    observer, and where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
+    captured function that is called inside another one is a part of that. Under `detect_anomaly` and an observer, and
+    where the environment variable ``PLUGRAD_JIT`` is 0, the function runs as it is.
 
     Args:
         fn: a function of trees of tensors (see `plugrad.tree`) and of static arguments; None for a decorator with

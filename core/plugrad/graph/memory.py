@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ALIGNMENT: Final = 64
 """Bytes that the size of a block is a multiple of."""
 
+LARGE: Final = 1 << 20
+"""Bytes from which a plan asks its device for the memory of what leaves it: a device may have kept some."""
+
 
 @dataclass(slots=True)
 class Layout:
@@ -34,6 +37,7 @@ class Layout:
         roots: by value that a node which may alias gives, the values whose memory it may be.
         last: by value, the index of the last node that reads it or a view of it.
         targets: by value, the index of the output that it is, where it may be written over what that replaces.
+        fresh: the large ones of those that leave the plan in new memory.
     """
 
     blocks: list[int] = field(default_factory=list)
@@ -41,6 +45,7 @@ class Layout:
     roots: dict[Value, tuple[Value, ...]] = field(default_factory=dict)
     last: dict[Value, int] = field(default_factory=dict)
     targets: dict[Value, int] = field(default_factory=dict)
+    fresh: list[Value] = field(default_factory=list)
 
 
 def kernel_of(
@@ -120,7 +125,11 @@ def lay_out(
     ends: dict[int, list[int]] = {}
     for i, node in enumerate(graph.nodes):
         for value in node.results:
-            if value in escaping or value not in placed or node in views:
+            if value not in placed or node in views:
+                continue
+            if value in escaping:
+                if placed[value] >= LARGE and value not in layout.targets:
+                    layout.fresh.append(value)
                 continue
             inherited = _inherited(layout, i, node, kernels[i], value, placed, escaping)
             block = _block(layout, free, placed[value]) if inherited is None else inherited

@@ -8,11 +8,12 @@ bound to is written over what it held, where nothing else holds that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from plugrad.graph.bundle import columns_of
+from plugrad.graph.bundle import Runner, columns_of
 from plugrad.graph.ir import Graph, Node, Value
 from plugrad.graph.memory import Layout, allocate, kernel_of, lay_out, roots_of
 
@@ -55,6 +56,7 @@ class Plan:
         self._replaced = {o: None if i is None else graph.inputs[i] for o, i in (replaced or {}).items()}
         over = {graph.outputs[o]: before for o, before in self._replaced.items()}
         self._kernels = [kernel_of(n, backend, modes, over) for n in graph.nodes]
+        self._runners = [k.function for k in self._kernels if isinstance(k.function, Runner)]
         self.targets: tuple[int, ...] = ()
         self.columns: list[list[int]] = []
         self._layout: Layout | None = None
@@ -138,6 +140,11 @@ class Plan:
         """Bytes of the memory that results share; 0 before the first run, and where a device places nothing."""
         return 0 if self._layout is None else sum(self._layout.blocks)
 
+    @property
+    def scattered(self) -> bool:
+        """Whether the last run met arrays of `columns` that did not lie side by side."""
+        return any(runner.scattered for runner in self._runners)
+
     def new_target(self, output: int) -> Any:
         """New memory for an output, in its layout."""
         return self._backend.place(None, self._learned[self.graph.outputs[output]])
@@ -171,7 +178,7 @@ class Plan:
             if self._may_view(node, reads, results):
                 views.add(node)
             for value, array in zip(node.results, results, strict=True):
-                if value.spec.size and value.spec.shape:
+                if value.spec.size and value.spec.shape and not self._kernels[index].allocates:
                     layout = self._backend.layout(array)
                     if layout is not None:
                         like[value] = layout
@@ -181,7 +188,7 @@ class Plan:
         layout = lay_out(self.graph, self._kernels, views, placed, self._replaced)
         self._views = views
         self.targets = tuple(layout.targets.values())
-        self._learned = {v: like[v] for v in (*layout.block_of, *layout.targets)}
+        self._learned = {v: like[v] for v in (*layout.block_of, *layout.targets, *layout.fresh)}
         place = {value: i for i, value in enumerate(layout.targets)}
         columns = [c for n in self.graph.nodes for c in columns_of(n)]
         self.columns = [[place[v] for v in c] for c in columns if all(v in place for v in c)]
@@ -216,6 +223,7 @@ class _Writer:
         self._scope: dict[str, Any] = {}
         self._names: dict[Value, str] = {}
         self._fixed: dict[Value, Any] = {}
+        self._fresh: dict[Value, str] = {}
 
     def line(self) -> Line:
         """The function that runs."""
@@ -243,7 +251,11 @@ class _Writer:
         return run
 
     def _place(self, layout: Layout) -> None:
-        """Give every value of a block its array there."""
+        """Give every value of a block its array there; large ones that leave get theirs at each run."""
+        self._scope["new"] = partial(self._backend.place, None)
+        for i, value in enumerate(layout.fresh):
+            self._fresh[value] = f"l{i}"
+            self._scope[f"nl{i}"] = self._plan._learned[value]
         values = list(layout.block_of)
         if not values:
             return
@@ -262,6 +274,7 @@ class _Writer:
                 last[value] = i
         kept = {*graph.outputs, *graph.constants}
         lines: list[str] = []
+        new = set(self._fresh.values())
         if self._mark is not None:
             self._scope["mark"] = self._mark
             lines.append("  mark(-1)")
@@ -272,8 +285,9 @@ class _Writer:
             arguments, attributes = self._arguments(i, node)
             into = [self._into(v, targets) for v in node.results]
             several = isinstance(node.form, (tuple, list))
-            partial = kernel.partial and several
-            if any(into) and (partial or all(into)) and len(into) == len(_flat(node.form)):
+            some = kernel.partial and several
+            if any(into) and (some or all(into)) and len(into) == len(_flat(node.form)):
+                lines += [f"  {place} = new(n{place})" for place in into if place in new]
                 places = [place or "None" for place in into]
                 goes = f"({', '.join(places)},)" if several else places[0]
             else:
@@ -310,7 +324,7 @@ class _Writer:
         """The name of the memory that a result is written into, or the empty string."""
         if value in self._fixed:
             return self._names[value]
-        return f"t{targets[value]}" if value in targets else ""
+        return f"t{targets[value]}" if value in targets else self._fresh.get(value, "")
 
     def _arguments(self, i: int, node: Any) -> tuple[list[str], list[str]]:
         """The operands and the attributes of a call."""

@@ -71,7 +71,7 @@ class Row:
     """A node in a profile.
 
     Attributes:
-        name: the op's name.
+        name: the op's name, or those of ops that run as one.
         results: the specs of its results, as text.
         line: the user's line.
         seconds: the median time.
@@ -114,7 +114,7 @@ class Profile:
             flops, moved = flops_of(node), bytes_of(node)
             self.rows.append(
                 Row(
-                    node.op.name,
+                    node.label,
                     ", ".join(str(v.spec) for v in node.results),
                     node.line,
                     took,

@@ -25,6 +25,7 @@ from plugrad.dispatch.statement import register
 from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import ArgumentError, DataError, PlugradError
 from plugrad.graph.bundle import Bundle
+from plugrad.graph.epilogue import Epilogue
 from plugrad.graph.fused import Fused
 from plugrad.graph.ir import Composed, Graph, Value
 from plugrad.graph.printing import names_of
@@ -35,7 +36,7 @@ from plugrad.spec import Device, Spec
 FORMAT: Final = "plugrad.graph"
 VERSION: Final = 1
 
-COMPOSED: Final[Mapping[str, type[Composed]]] = {c.name: c for c in (Bundle, Fused, Region)}
+COMPOSED: Final[Mapping[str, type[Composed]]] = {c.name: c for c in (Bundle, Epilogue, Fused, Region)}
 """What nodes apply that is made of nodes, by name."""
 
 

@@ -16,7 +16,7 @@ from plugrad.dispatch.modes import changed
 from plugrad.dispatch.op import Op
 from plugrad.dispatch.sample import Sample
 from plugrad.dtypes import float32
-from plugrad.graph.passes.fusion import of_any_size
+from plugrad.graph.any_size import of_any_size
 from plugrad_conformance.cases import Case, Level
 from plugrad_conformance.checks._applying import Run, forward, gradient
 from plugrad_conformance.checks.forward import has_floats, op_of, own_dtype

@@ -90,7 +90,7 @@ def cases() -> Iterator[Case]:
         if (
             op.kind is not Kind.ELEMENTWISE
             and op.name not in special
-            and not any(_along(op, s) for s in samples)
+            and not any(works_along(op, s) for s in samples)
         ):
             continue
         dtype = own_dtype(samples)
@@ -116,20 +116,20 @@ def larger(op: Op[..., Any], samples: list[Sample], rng: np.random.Generator) ->
         return structured[op]
     found: list[Sample] = []
     if op.kind is Kind.ELEMENTWISE:
-        for form in _forms(samples):
+        for form in forms(samples):
             for shape in ELEMENTWISE:
-                operands = [_filled(o, shape, rng) for o in form.operands]
+                operands = [filled(o, shape, rng) for o in form.operands]
                 found.append(Sample(*operands, **form.attributes))
         return found
-    for form in _forms([s for s in samples if _along(op, s)]):
+    for form in forms([s for s in samples if works_along(op, s)]):
         for shape, axis in ALONG_AN_AXIS:
-            value = _filled(form.operands[0], shape, rng)
+            value = filled(form.operands[0], shape, rng)
             given = axis if isinstance(form.attributes.get("axis", axis), int) else (axis,)
             found.append(Sample(value, **{**form.attributes, "axis": given}))
     return found
 
 
-def _forms(samples: list[Sample]) -> list[Sample]:
+def forms(samples: list[Sample]) -> list[Sample]:
     """The samples that differ in more than their values and shapes."""
     forms: dict[str, Sample] = {}
     for sample in samples:
@@ -140,7 +140,7 @@ def _forms(samples: list[Sample]) -> list[Sample]:
     return list(forms.values())
 
 
-def _along(op: Op[..., Any], sample: Sample) -> bool:
+def works_along(op: Op[..., Any], sample: Sample) -> bool:
     """Whether the sample is of one operand with axes, and the op works along an axis."""
     return (
         op.kind in FAMILIES
@@ -152,7 +152,7 @@ def _along(op: Op[..., Any], sample: Sample) -> bool:
     )
 
 
-def _filled(value: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+def filled(value: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
     """An array of ``shape`` with values like those of ``value``; what is no array stays."""
     if not isinstance(value, (np.ndarray, np.generic)):
         return value

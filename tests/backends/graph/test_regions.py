@@ -13,10 +13,10 @@ import pytest
 import plugrad as pg
 from plugrad import nn, optim
 from plugrad.backend import backend_of, resolve_device
+from plugrad.graph.any_size import of_any_size
 from plugrad.graph.bundle import Bundle
 from plugrad.graph.ir import Graph
 from plugrad.graph.jitted import jit
-from plugrad.graph.passes.fusion import of_any_size
 from plugrad.graph.region import Region
 from plugrad.graph.serial import from_json, same, to_json
 
@@ -239,6 +239,41 @@ def test_bundled_memory_is_let_go_of_where_somebody_holds_it(device: str) -> Non
                 np.testing.assert_array_equal(p.numpy(), q.numpy())
         for t, was in held:
             np.testing.assert_array_equal(t if isinstance(t, np.ndarray) else t.numpy(), was)
+
+
+def test_parameters_from_outside_come_to_lie_side_by_side_again(device: str) -> None:
+    joining(device)
+    with pg.use_device(device):
+        x, target = pg.random.normal((16, 6)), pg.random.integers((16,), 0, 4)
+        model, step = model_and_step(jit)
+        other, plain = model_and_step(lambda f: f)
+        plan = None
+        for i in range(10):
+            step(x, target)
+            plain(x, target)
+            plan = plan or step.captures()[0].plan
+            if i in (0, 4):  # the first run learns; after another value, one run meets it and one moves it
+                assert plan.scattered is (i == 0)
+                with pg.no_grad():
+                    for p in (next(iter(model.parameters())), next(iter(other.parameters()))):
+                        p.assign(p * 0.5)
+            elif i not in (1, 5, 6):
+                assert not plan.scattered
+            for p, q in zip(model.parameters(), other.parameters(), strict=True):
+                np.testing.assert_array_equal(p.numpy(), q.numpy())
+
+
+def test_an_array_in_the_place_of_a_joined_one_is_not_joined(device: str) -> None:
+    joining(device)
+    found = resolve_device(device)
+    backend = backend_of(found)
+    spec = pg.zeros((8,), device=device).spec
+    for _ in range(20):
+        parts = list(backend.side_by_side([spec, spec, spec]))
+        assert backend.joined(parts) is not None
+        del parts[1]
+        parts.insert(1, backend.allocate(spec))  # likely where the other one was
+        assert backend.joined(parts) is None
 
 
 def test_joined_memory_is_freed_with_its_arrays(device: str) -> None:

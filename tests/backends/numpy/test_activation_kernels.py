@@ -13,7 +13,7 @@ from plugrad.spec import Device, Spec
 from plugrad_numpy import _special as special
 from plugrad_numpy.kernels import table
 
-SIZES = [8, 5000, 40_000, 300_000]
+SIZES = [8, 2048, 5000, 40_000, 300_000]
 ODD = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 3.5]
 
 

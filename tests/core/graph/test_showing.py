@@ -310,6 +310,7 @@ def test_the_command(tmp_path: Path) -> None:
         "# after constants: the same",
         "# after stack: the same",
         "# after bundle: the same",
+        "# after epilogues: the same",
         "# after fuse: the same",
     ]
     assert "multiply(v0, 1)" in parts[0]

@@ -15,6 +15,7 @@ from plugrad.graph.passes.bundling import bundle
 from plugrad.graph.passes.common import common_subexpressions
 from plugrad.graph.passes.constants import constants
 from plugrad.graph.passes.dead_code import dead_code
+from plugrad.graph.passes.epilogues import epilogues
 from plugrad.graph.passes.fusion import fuse
 from plugrad.graph.passes.generation import generate
 from plugrad.graph.passes.lowering import lower
@@ -54,6 +55,9 @@ PASSES: Final[dict[str, Run]] = {
     "constants": lambda graph, context: constants(graph, context.backend, context.modes),
     "stack": lambda graph, context: graph if context.exact else stack(graph),
     "bundle": lambda graph, context: bundle(graph, context.backend),
+    "epilogues": lambda graph, context: (
+        graph if context.exact else epilogues(graph, context.backend, context.modes)
+    ),
     "fuse": lambda graph, context: graph if context.exact else fuse(graph, context.backend, context.modes),
     "generate": lambda graph, context: graph if context.exact else generate(graph, context.backend),
 }

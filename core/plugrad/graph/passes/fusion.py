@@ -7,14 +7,13 @@ be cut along the same axis. Where a device has a cache for each worker, the part
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from plugrad.dispatch.factors import SUM, Factor, factors_of
 from plugrad.dispatch.statement import Kind
+from plugrad.graph.any_size import any_size
 from plugrad.graph.ir import Composed, Graph, Node, Value
 from plugrad.graph.memory import kernel_of
 from plugrad.graph.region import Region, length_of
@@ -32,23 +31,6 @@ DEPTH: Final = 64
 
 SUMMED: Final = 1 << 16
 """Bytes of a result that is added up from parts, at most: each part makes one."""
-
-
-class _Any(threading.local):
-    size = False
-
-
-_any: Final = _Any()
-
-
-@contextmanager
-def of_any_size() -> Iterator[None]:
-    """Within it, this thread makes regions of values of any size: to try what they compute, on small ones."""
-    before, _any.size = _any.size, True
-    try:
-        yield
-    finally:
-        _any.size = before
 
 
 def fuse(graph: Graph, backend: Backend, modes: Modes) -> Graph:
@@ -125,7 +107,7 @@ class _Grown:
         if not self.axes:
             return False
         gaining = sum(n.op.kind is not Kind.MOVEMENT and n not in spreading for n in self.members)
-        return gaining > 1 and (_any.size or self._mean() >= WORTH * capabilities.cache)
+        return gaining > 1 and (any_size() or self._mean() >= WORTH * capabilities.cache)
 
     def _mean(self) -> float:
         """Bytes of a value that is made, on the average."""
@@ -182,7 +164,9 @@ class _Growth:
         self._least = 2 * capabilities.workers
         self._of: dict[Node, _Grown] = {}
         self._taking: dict[Value, _Grown] = {}
-        self.spreading = {n for n in graph.nodes if kernel_of(n, backend, modes).spreads}
+        kernels = {n: kernel_of(n, backend, modes) for n in graph.nodes}
+        self.spreading = {n for n, kernel in kernels.items() if kernel.spreads}
+        self._whole = {n for n, kernel in kernels.items() if kernel.allocates}
         groups = []
         for i, node in enumerate(graph.nodes):
             new = self._grown(i, node)
@@ -219,7 +203,7 @@ class _Growth:
 
     def _stays(self, node: Node) -> bool:
         """Whether a node is best left whole: it gains nothing, unless others work on the same elements."""
-        if isinstance(node.op, Composed):
+        if isinstance(node.op, Composed) or node in self._whole:
             return True
         return node in self.spreading and node.op.kind is not Kind.ELEMENTWISE
 
