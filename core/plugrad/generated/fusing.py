@@ -113,8 +113,8 @@ class _Bound:
                 x = arrays[i]
                 arguments += (x.memory, x.start, *strides)
         arguments += self._numbers
-        for i, more, strides in launch.writes:
-            arguments += (results[i].memory, results[i].start + more, *strides)
+        for place, more, steps in launch.writes:
+            arguments += (results[place].memory, results[place].start + more, *steps)
         partial = []
         for spec, strides in launch.partial:
             part = empty(device, spec.shape, spec.dtype)

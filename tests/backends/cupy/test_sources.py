@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support import nvrtc
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
