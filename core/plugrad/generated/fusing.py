@@ -104,13 +104,13 @@ class _Bound:
                 memory = device.allocate(spec.nbytes)
                 results[i] = StridedArray(device, memory, spec.dtype, spec.shape, launch.layouts[i])
         arguments: list[Any] = []
-        for i, strides in self._reads:
-            if i is None:
+        for index, strides in self._reads:
+            if index is None:
                 arguments += (0, *(strides or ()))
             elif strides is None:
-                arguments.append(number_of(arrays[i], self._dtypes[i], device.dialect))
+                arguments.append(number_of(arrays[index], self._dtypes[index], device.dialect))
             else:
-                x = arrays[i]
+                x = arrays[index]
                 arguments += (x.memory, x.start, *strides)
         arguments += self._numbers
         for place, more, steps in launch.writes:
