@@ -16,9 +16,9 @@ from typing import Any, Final
 from plugrad import dtypes
 from plugrad.dtypes import DType
 from plugrad.graph.ir import Graph, Node, Value
-from plugrad.graph.source import functions
 from plugrad.graph.source.dialect import Dialect
 from plugrad.graph.source.expressions import cast_of, expression_of
+from plugrad.graph.source.functions import FUNCTIONS
 
 _CHOOSES: Final = re.compile(r"[<>=!?|&~%]|sizeof|power\(")
 _COMPARISONS: Final = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<="}
@@ -216,9 +216,10 @@ class Statements:
             return (
                 self._truth(chosen, dtype) if result is dtypes.bool else self.let(chosen, result, True, exact)
             )
-        if op.name == "erf" and self.dialect.computed(dtype) is dtypes.float32:
-            self.helpers[functions.erf(self.dialect, self.lanes)] = None
-            return self.let(f"erf_{self.lanes}({vectors['x']})", result, True, exact)
+        own = FUNCTIONS.get(op.name)
+        if own is not None and self.dialect.reinterpret and self.dialect.computed(dtype) is dtypes.float32:
+            self.helpers[own(self.dialect, self.lanes)] = None
+            return self.let(f"{op.name}_{self.lanes}({vectors['x']})", result, True, exact)
         if not _CHOOSES.search(text) and "{" not in text and not dtype.is_integer:
             return self.let(_put(text, vectors), result, True, exact)
         return self._lane_by_lane(f"{op.name}_{dtype.name}", text, helper, terms, result, exact)
