@@ -15,7 +15,7 @@ from plugrad.graph.source import expression_of, next_bits
 from plugrad.spec import broadcast_shapes
 from plugrad_opencl._array import CLArray
 from plugrad_opencl._dialect import OPENCL_C
-from plugrad_opencl.kernels._run import cast, raw, room, run_elementwise
+from plugrad_opencl.kernels._run import cast, raw, room, room_like, run_elementwise
 from plugrad_opencl.kernels._table import table
 
 _TRUTHS: Final = frozenset((ops.equal, ops.not_equal, ops.less, ops.less_equal, ops.signbit))
@@ -52,7 +52,7 @@ def _register(op: Any) -> None:
             arrays = [x for x in operands if type(x) is CLArray]
             shapes = [x.shape for x in arrays]
             shape = shapes[0] if all(s == shapes[0] for s in shapes) else broadcast_shapes(op.name, shapes)
-            into = room(arrays[0].device, shape, dtypes.bool if truth else dtype, None)
+            into = room_like(arrays, shape, dtypes.bool if truth else dtype)
         return run_elementwise(*expression(dtype), described, into)
 
 
@@ -79,4 +79,4 @@ for _op in all_ops().values():
 
 @table(ops.astype)
 def _(x: CLArray, *, dtype: DType, into: CLArray | None = None) -> CLArray:
-    return cast(x, room(x.device, x.shape, dtype, into))
+    return cast(x, room_like([x], x.shape, dtype) if into is None else into)
