@@ -1,6 +1,7 @@
 """The kernels, one file a family."""
 
 from plugrad_opencl.kernels import (
+    attention,
     convolution,
     creation,
     elementwise,
@@ -15,6 +16,7 @@ from plugrad_opencl.kernels import (
 from plugrad_opencl.kernels._table import table
 
 __all__ = [
+    "attention",
     "convolution",
     "creation",
     "elementwise",

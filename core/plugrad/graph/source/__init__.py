@@ -4,6 +4,7 @@ Nothing here knows a device: a template gives the text of one kernel and the kin
 backend that asked for it compiles and launches it. Shapes and strides are parameters, so that one text serves all of them.
 """
 
+from plugrad.graph.source.attention import attention, attention_derivative
 from plugrad.graph.source.convolution import convolution, convolution_weight
 from plugrad.graph.source.dialect import Dialect, Profile, Source
 from plugrad.graph.source.elementwise import elementwise
@@ -27,6 +28,8 @@ __all__ = [
     "Epilogue",
     "Source",
     "arg_reduce",
+    "attention",
+    "attention_derivative",
     "avg_pool",
     "avg_pool_derivative",
     "cast_of",
