@@ -20,6 +20,7 @@ from plugrad.dtypes import DType
 from plugrad.errors import BackendUnavailable, DeviceError, IndexRangeError
 from plugrad.graph.source import Source
 from plugrad.graph.source.dialect import MEMORY
+from plugrad_opencl import _cache
 from plugrad_opencl._dialect import TYPES
 from plugrad_opencl._memory import Block, Memory, Pool, Supply, rounded
 from plugrad_opencl._recorder import Recorder
@@ -307,15 +308,17 @@ class CLDevice:
         return kernel, places, most
 
     def _build(self, source: Source) -> Any:
-        # pyopencl keeps binaries by source, device and driver, and builds anew what it cannot read; PoCL does so itself.
+        # Kept on disk, by source, device and driver: by pyopencl, or by PoCL itself (`_cache`).
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a remark of the compiler is no warning of the user's program
             try:
-                return cl.Program(self._context, source.text).build()
+                program = cl.Program(self._context, source.text).build()
             except cl.Error as error:
                 raise DeviceError(
                     f"opencl:{self.index}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
                 ) from error
+        _cache.compiled()
+        return program
 
     def _wait_begins(self) -> None:
         if _forked:
@@ -381,6 +384,7 @@ def found() -> tuple[CLDevice, ...]:
     Raises:
         BackendUnavailable: if there is none, with the reason and the fix.
     """
+    _cache.prepare()
     try:
         platforms = cl.get_platforms()
     except cl.Error as error:
