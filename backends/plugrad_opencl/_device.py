@@ -17,6 +17,7 @@ from plugrad.errors import BackendUnavailable, DeviceError
 from plugrad.generated.device import GeneratedDevice
 from plugrad.generated.memory import Block, Memory
 from plugrad.graph.source import Source
+from plugrad_opencl import _cache
 from plugrad_opencl._blocks import buffer_block, shared_block
 from plugrad_opencl._dialect import OPENCL_C, TYPES
 
@@ -168,15 +169,17 @@ class CLDevice(GeneratedDevice):
         return kernel, places, most
 
     def _build(self, source: Source) -> Any:
-        # pyopencl keeps binaries by source, device and driver, and builds anew what it cannot read; PoCL does so itself.
+        # Kept on disk, by source, device and driver: by pyopencl, or by PoCL itself (`_cache`).
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a remark of the compiler is no warning of the user's program
             try:
-                return cl.Program(self._context, source.text).build()
+                program = cl.Program(self._context, source.text).build()
             except cl.Error as error:
                 raise DeviceError(
                     f"{self.name}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
                 ) from error
+        _cache.compiled()
+        return program
 
 
 def _sees_memory(device: Any) -> bool:
@@ -207,6 +210,7 @@ def found() -> tuple[CLDevice, ...]:
     Raises:
         BackendUnavailable: if there is none, with the reason and the fix.
     """
+    _cache.prepare()
     try:
         platforms = cl.get_platforms()
     except cl.Error as error:

@@ -101,6 +101,7 @@ OPENCL_C: Final = Dialect(
     },
     choose="select({b}, {a}, {condition})",
     compose="({type}{lanes})({values})",
+    reinterpret="as_{type}({value})",
     profile=Profile(lanes=16, chunk=1024, part=8192, items=64, group=1),
     lane="{vector}.s{lane:x}",
 )

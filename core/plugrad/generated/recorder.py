@@ -36,6 +36,7 @@ class Recorder:
         launches: what was launched.
         kept: memory that the run met and neither was given nor allocated, by the number of its block.
         own: the numbers of the blocks that the run allocated.
+        shared: the numbers of the blocks that other runs of the line allocate too.
         refused: the run did what its launches do not repeat: it read or wrote memory from the host.
     """
 
@@ -50,6 +51,7 @@ class Recorder:
         self.launches: list[Launch] = []
         self.kept: dict[int, Memory] = {}
         self.own: set[int] = set()
+        self.shared = {block.number for blocks in pool.free.values() for block in blocks}
         self.refused = False
         self._pool = pool
         self._given = {m.block.number for m in given if m is not None}

@@ -8,9 +8,10 @@ leaves gets new memory each time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
+from plugrad import dtypes
 from plugrad.dtypes import DType
 from plugrad.generated.array import StridedArray, empty
 from plugrad.generated.device import GeneratedDevice
@@ -88,6 +89,7 @@ class Recordings:
         with device.recorded_by(recorder):
             outputs = line(given[:inputs], given[inputs:])
         recording = _Recording(device, recorder, arrays, given, moving, outputs)
+        _move_out(outputs, recorder.own & recorder.shared)
         if recorder.refused:
             self._made = PATIENCE
             return outputs
@@ -96,6 +98,21 @@ class Recordings:
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return outputs
+
+
+def _move_out(outputs: Sequence[StridedArray], numbers: Collection[int]) -> None:
+    """Give outputs memory of their own where they lie in blocks that other recordings of the line write to."""
+    moved: dict[int, Memory] = {}
+    for array in outputs:
+        memory, device = array.memory, array.device
+        if memory is None or memory.block.number not in numbers:
+            continue
+        size, number = memory.block.size, memory.block.number
+        if number not in moved:
+            moved[number] = device.pool.memory(size)
+            source = StridedArray(device, memory, dtypes.uint8, (size,))
+            copied(source, StridedArray(device, moved[number], dtypes.uint8, (size,)))
+        array.memory = moved[number]
 
 
 class _Slot:
@@ -187,6 +204,8 @@ class _Recording:
         self._kept = [*recorder.kept.values()]
         self._checks = any(launch.checks for launch in recorder.launches)
         self._layouts = [(a.start, a.strides) for a in arrays]
+        # Parts of a row move only as their row is made, or left.
+        self._parts = {i for i, a in enumerate(arrays) if isinstance(a.memory, Part)}
         self._serials = [a.serial for a in arrays]
         self._numbers = [-1 - i if i in moving else _number(a, i) for i, a in enumerate(arrays)]
         self._sharing = _sharing(self._numbers)
@@ -221,8 +240,9 @@ class _Recording:
             return place
         if recorder is not None and number in recorder.own and number not in self._fresh:
             self._fresh[number] = _Slot(self._device, memory.block)
-            # The memory that left this run is the recording's no longer.
-            (memory.row if isinstance(memory, Part) else memory).pool = self._device.pool
+            if number not in recorder.shared:
+                # What left this run is the line's no longer.
+                (memory.row if isinstance(memory, Part) else memory).pool = self._device.pool
         place.fresh = number if number in self._fresh else None
         place.array = array if place.fresh is None else None
         return place
@@ -232,7 +252,8 @@ class _Recording:
         return [
             i
             for i, (start, _) in enumerate(self._layouts[:inputs])
-            if i in self.moving or arrays[i].start != start
+            if i in self.moving
+            or (arrays[i].start != start and i not in self._parts and type(arrays[i].memory) is Memory)
         ]
 
     def takes(self, arrays: Sequence[StridedArray]) -> bool:

@@ -1,12 +1,14 @@
 """The kernels, one file a family."""
 
 from plugrad.generated.kernels import (
+    attention,
     convolution,
     creation,
     elementwise,
     indexing,
     linear_algebra,
     movement,
+    pooling,
     reduction,
     scan,
     sorting,
@@ -14,12 +16,14 @@ from plugrad.generated.kernels import (
 from plugrad.generated.kernels._table import table
 
 __all__ = [
+    "attention",
     "convolution",
     "creation",
     "elementwise",
     "indexing",
     "linear_algebra",
     "movement",
+    "pooling",
     "reduction",
     "scan",
     "sorting",

@@ -28,7 +28,21 @@ from plugrad.spec import Shape
 
 _TILES: Final = (
     *((6, 4), (4, 4), (2, 4), (1, 4), (8, 3), (6, 3), (4, 3), (1, 3)),
-    *((12, 2), (8, 2), (4, 2), (2, 2), (1, 2), (12, 1), (8, 1), (4, 1), (2, 1), (1, 1)),
+    *(
+        (12, 2),
+        (14, 2),
+        (8, 2),
+        (7, 2),
+        (4, 2),
+        (2, 2),
+        (1, 2),
+        (12, 1),
+        (8, 1),
+        (7, 1),
+        (4, 1),
+        (2, 1),
+        (1, 1),
+    ),
 )
 """Rows and vectors of tiles: 24 sums and what is multiplied fill the 32 registers of AVX-512, and other devices spill
 little. Smaller ones serve where a matrix is no larger."""

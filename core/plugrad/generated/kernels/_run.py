@@ -169,3 +169,23 @@ def filled(value: Any, into: StridedArray) -> StridedArray:
 def room(device: GeneratedDevice, shape: Shape, dtype: DType, into: StridedArray | None) -> StridedArray:
     """``into``, or a new array."""
     return empty(device, shape, dtype) if into is None else into
+
+
+def room_like(arrays: Sequence[StridedArray], shape: Shape, dtype: DType) -> StridedArray:
+    """A new array whose axes lie in memory in the order of the first operand's that has this shape."""
+    strides = next((x.strides for x in arrays if x.shape == shape), None)
+    memory = arrays[0].device.allocate(math.prod(shape) * dtype.itemsize)
+    return StridedArray(
+        arrays[0].device, memory, dtype, shape, None if strides is None else _dense(shape, strides)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _dense(shape: Shape, strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides, if no place is left out or reached twice; else None."""
+    reached = 1
+    for n, step in sorted(zip(shape, strides, strict=True), key=lambda pair: pair[1]):
+        if n != 1 and step != reached:
+            return None
+        reached *= n
+    return strides

@@ -12,7 +12,7 @@ from plugrad.dispatch.op import Kind
 from plugrad.dispatch.statement import all_ops
 from plugrad.dtypes import DType
 from plugrad.generated.array import StridedArray
-from plugrad.generated.kernels._run import cast, raw, room, run_elementwise
+from plugrad.generated.kernels._run import cast, raw, room, room_like, run_elementwise
 from plugrad.generated.kernels._table import table
 from plugrad.graph.source import Dialect, expression_of, next_bits
 from plugrad.spec import broadcast_shapes
@@ -51,7 +51,7 @@ def _register(op: Any) -> None:
             arrays = [x for x in operands if type(x) is StridedArray]
             shapes = [x.shape for x in arrays]
             shape = shapes[0] if all(s == shapes[0] for s in shapes) else broadcast_shapes(op.name, shapes)
-            into = room(arrays[0].device, shape, dtypes.bool if truth else dtype, None)
+            into = room_like(arrays, shape, dtypes.bool if truth else dtype)
         return run_elementwise(*expression(dtype, into.dialect), described, into)
 
 
@@ -78,4 +78,4 @@ for _op in all_ops().values():
 
 @table(ops.astype)
 def _(x: StridedArray, *, dtype: DType, into: StridedArray | None = None) -> StridedArray:
-    return cast(x, room(x.device, x.shape, dtype, into))
+    return cast(x, room_like([x], x.shape, dtype) if into is None else into)

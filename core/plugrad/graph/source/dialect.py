@@ -83,6 +83,7 @@ class Dialect:
         choose: of the vectors ``{a}`` and ``{b}``, in each lane ``a`` where ``{condition}`` holds. A truth in a lane is
             a signed integer as wide as the elements, -1 or 0, as a comparison gives it. "" where nothing is chosen by
             vectors: such kernels are then made of numbers.
+        reinterpret: the bits of ``{value}`` as ``{type}``, of the same size.
         compose: the vector of the ``{values}``, separated by commas.
         profile: what suits the devices that speak it.
         lane: the element ``{lane}`` of the vector ``{vector}``; "" where vectors are not taken apart.
@@ -115,6 +116,7 @@ class Dialect:
     vector_stores: Mapping[DType, str] = field(default_factory=dict)
     choose: str = ""
     compose: str = ""
+    reinterpret: str = ""
     profile: Profile = Profile()
     lane: str = ""
     shape: tuple[str, ...] = ()

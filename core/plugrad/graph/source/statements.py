@@ -16,9 +16,9 @@ from typing import Any, Final
 from plugrad import dtypes
 from plugrad.dtypes import DType
 from plugrad.graph.ir import Graph, Node, Value
-from plugrad.graph.source import functions
 from plugrad.graph.source.dialect import Dialect
 from plugrad.graph.source.expressions import cast_of, expression_of
+from plugrad.graph.source.functions import FUNCTIONS
 
 _CHOOSES: Final = re.compile(r"[<>=!?|&~%]|sizeof|power\(")
 _COMPARISONS: Final = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<="}
@@ -179,7 +179,7 @@ class Statements:
                 self.helpers[helper] = None
             return self.let(text if dtype is dtypes.bool else f"({text})", dtype, False, exact)
         if dtype is dtypes.bool:
-            return self._truth(f"{term.text} != 0", source)
+            return self._truth(f"{term.text} != {self.widened(Term('0', source))}", source)
         computed = self.dialect.computed(dtype)
         if computed is not dtype and source.itemsize > 4:
             # Rounded to the arithmetic's dtype first and then to its own, a number could end up one too far.
@@ -211,26 +211,29 @@ class Statements:
                 text = f"({self.type_of(result, False)})({text})"
             return self.let(text, result, False, exact)
         vectors = {n: self.widened(t) for n, t in terms.items()}
-        chosen = self._chosen(op.name, dtype, vectors, terms)
+        chosen = self._chosen(op.name, dtype, vectors)
         if chosen is not None:
             return (
                 self._truth(chosen, dtype) if result is dtypes.bool else self.let(chosen, result, True, exact)
             )
-        if op.name == "erf" and self.dialect.computed(dtype) is dtypes.float32:
-            self.helpers[functions.erf(self.dialect, self.lanes)] = None
-            return self.let(f"erf_{self.lanes}({vectors['x']})", result, True, exact)
+        own = FUNCTIONS.get(op.name)
+        if own is not None and self.dialect.reinterpret and self.dialect.computed(dtype) is dtypes.float32:
+            self.helpers[own(self.dialect, self.lanes)] = None
+            return self.let(f"{op.name}_{self.lanes}({vectors['x']})", result, True, exact)
         if not _CHOOSES.search(text) and "{" not in text and not dtype.is_integer:
             return self.let(_put(text, vectors), result, True, exact)
         return self._lane_by_lane(f"{op.name}_{dtype.name}", text, helper, terms, result, exact)
 
-    def _chosen(
-        self, name: str, dtype: DType, given: Mapping[str, str], terms: Mapping[str, Term]
-    ) -> str | None:
+    def _chosen(self, name: str, dtype: DType, given: Mapping[str, str]) -> str | None:
         """The expression of vectors of an op that compares, chooses or works on bits; None for another op.
 
         That of a truth is as wide as the elements of ``dtype``.
         """
         a, b, x = (given.get(n, "") for n in ("x1", "x2", "x"))
+
+        def all_of(value: int) -> str:
+            return self.widened(Term(str(value), dtype))
+
         if name in _COMPARISONS:
             if dtype is dtypes.bool:
                 return f"~({a} ^ {b})" if name == "equal" else f"{a} ^ {b}"
@@ -245,7 +248,7 @@ class Statements:
             return f"signbit({x}) != 0"
         if name == "sign":
             kind = self.type_of(dtype, True)
-            text = self.dialect.convert.format(type=kind, value=f"({x} < 0) - ({x} > 0)")
+            text = self.dialect.convert.format(type=kind, value=f"({x} < {all_of(0)}) - ({x} > {all_of(0)})")
             return self._choose(f"{x} != {x}", x, text) if dtype.is_floating else text
         if dtype.is_floating:
             return None
@@ -264,14 +267,14 @@ class Statements:
         if name == "floor":
             return x
         if name == "abs":
-            return self._choose(f"{x} < 0", f"-{x}", x) if dtype.kind == "int" else x
+            return self._choose(f"{x} < {all_of(0)}", f"-{x}", x) if dtype.kind == "int" else x
         if name.endswith("_shift"):
-            bits, zero = 8 * dtype.itemsize, self.widened(Term("0", dtype))
+            within = f"{b} < {all_of(8 * dtype.itemsize)}"
             if name == "bitwise_left_shift":
-                return self._choose(f"{b} < {bits}", f"{a} << {b}", zero)
-            sign = f"{a} >> {bits - 1}" if dtype.kind == "int" else zero
-            return self._choose(f"{b} < {bits}", f"{a} >> {b}", sign)
-        del terms
+                return self._choose(within, f"{a} << {b}", all_of(0))
+            signed = dtype.kind == "int"
+            sign = f"{a} >> {all_of(8 * dtype.itemsize - 1)}" if signed else all_of(0)
+            return self._choose(within, f"{a} >> {b}", sign)
         return None
 
     def _choose(self, condition: str, a: str, b: str) -> str:
