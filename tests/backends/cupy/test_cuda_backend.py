@@ -133,7 +133,8 @@ class TestCapturedSteps:
         losses = [step(*data) for _ in range(3)]
         with cupy.recorded() as log:
             losses += [step(*data) for _ in range(4)]
-        assert set(kinds(log)) <= {"launch", "matmul"}
+        assert set(kinds(log)) <= {"launch", "matmul", "allocate"}
+        assert kinds(log)["allocate"] <= 4, "memory for each loss that is kept"
         assert kinds(log)["matmul"] == 4 * 5, "two products forward, three backward"
         assert kinds(log)["launch"] <= 4 * 12
         values = [loss.item() for loss in losses]

@@ -29,12 +29,12 @@ _SCALED: Final = Epilogue("x = x * factor;", "x = x * factor;", (("factor", "n")
 
 
 def _suits(query: Any, key: Any, value: Any) -> bool:
-    """Whether there are kernels for these specs: the body serves batches that broadcast, and rows of few elements."""
+    """Whether there are kernels for these specs, in vectors: the body serves batches that broadcast, and rows of few elements."""
     dialect = device_of(query.device).dialect
     lanes = dialect.lanes.get(dialect.computed(query.dtype), 0)
     widths = query.shape[-1], value.shape[-1]
     return (
-        bool(lanes)
+        lanes > 1
         and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
         and min(widths) >= lanes
         and max(widths) <= _WIDEST
