@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from plugrad.generated import fusing
 from plugrad.graph.source import loops
 from plugrad.graph.source.program import Program
 from plugrad_conformance.checks import all_cases
 from plugrad_conformance.running import run_case
 from plugrad_conformance.subject import Subject
-from plugrad_opencl import _generated
 
 OPS = ("softmax", "layer_norm", "gelu", "cross_entropy", "logsumexp", "mean", "dropout_mask")
 
@@ -36,7 +36,7 @@ def test_the_correct_ones_pass(subject: Subject) -> None:
 
 def _other_rows(patch: pytest.MonkeyPatch) -> None:
     """A reduction runs along the first row for every row."""
-    original = _generated.launch_of
+    original = fusing.launch_of
 
     def launch_of(program: Program, inputs: Any, outputs: Any) -> Any:
         launch = original(program, inputs, outputs)
@@ -45,7 +45,7 @@ def _other_rows(patch: pytest.MonkeyPatch) -> None:
         (index, strides), *rest = launch.reads
         return replace(launch, reads=((index, (0,) * len(strides or ())), *rest))
 
-    patch.setattr(_generated, "launch_of", launch_of)
+    patch.setattr(fusing, "launch_of", launch_of)
 
 
 def _one_place_short(patch: pytest.MonkeyPatch) -> None:
@@ -65,14 +65,14 @@ def _last_addend(patch: pytest.MonkeyPatch) -> None:
 
 def _not_written(patch: pytest.MonkeyPatch) -> None:
     """What is read outside of a region does not leave it: an operand is given in its place."""
-    original = _generated._Bound.__call__
+    original = fusing._Bound.__call__
 
     def call(self: Any, arrays: Any, places: Any, specs: Any) -> Any:
         results = original(self, arrays, places, specs)
         same = next((a for a in arrays if getattr(a, "shape", None) == results[0].shape), None)
         return results if same is None or same.dtype is not results[0].dtype else [same, *results[1:]]
 
-    patch.setattr(_generated._Bound, "__call__", call)
+    patch.setattr(fusing._Bound, "__call__", call)
 
 
 FAULTS = (_other_rows, _one_place_short, _last_addend, _not_written)
