@@ -114,8 +114,8 @@ def _attend(
     call = _Call(batch, [query, turned, value, out], shared)
     if not call.fits:
         # Each of them without gaps; a mask that broadcasts is written out.
-        again = [contiguous(x) for x in (query, key, value)]
-        return _attend(*again, None if shared is None else contiguous(shared), is_causal, scale)
+        query, key, value = contiguous(query), contiguous(key), contiguous(value)
+        return _attend(query, key, value, None if shared is None else contiguous(shared), is_causal, scale)
     source, size = _kernel(attention, query, n, columns, value_width, mask, is_causal)
     sizes = [log_sum.memory, log_sum.start, call.inners, n, columns, width, value_width, scale]
     query.device.launch(source, (size, call.count), (1, 1), [*call.arguments, *sizes])
@@ -166,7 +166,7 @@ def _(
     into: Any = None,
 ) -> Any:
     own, logarithms = (into if residuals else (into, None)) if into is not None else (None, None)
-    out, log_sum = _attend(*(_lined(x) for x in (query, key, value)), attn_mask, is_causal, scale)
+    out, log_sum = _attend(_lined(query), _lined(key), _lined(value), attn_mask, is_causal, scale)
     out = _rounded(out, query, own)
     if not residuals:
         return out
