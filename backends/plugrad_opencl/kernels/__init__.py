@@ -11,6 +11,7 @@ from plugrad_opencl.kernels import (
     pooling,
     reduction,
     scan,
+    sequence,
     sorting,
 )
 from plugrad_opencl.kernels._table import table
@@ -26,6 +27,7 @@ __all__ = [
     "pooling",
     "reduction",
     "scan",
+    "sequence",
     "sorting",
     "table",
 ]

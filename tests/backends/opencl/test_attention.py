@@ -33,7 +33,11 @@ def masks(kind: str, batch: tuple[int, ...], n: int, m: int, rng: np.random.Gene
     if kind == "added":
         return rng.standard_normal((n, 1))
     if kind == "columns":
-        return rng.random((*batch[:1], *(1,) * len(batch[1:]), 1, m)) < 0.7 if batch else rng.random((1, m)) < 0.7
+        return (
+            rng.random((*batch[:1], *(1,) * len(batch[1:]), 1, m)) < 0.7
+            if batch
+            else rng.random((1, m)) < 0.7
+        )
     return None
 
 
