@@ -175,7 +175,9 @@ def room_like(arrays: Sequence[CLArray], shape: Shape, dtype: DType) -> CLArray:
     """A new array whose axes lie in memory in the order of the first operand's that has this shape."""
     strides = next((x.strides for x in arrays if x.shape == shape), None)
     memory = arrays[0].device.allocate(math.prod(shape) * dtype.itemsize)
-    return CLArray(arrays[0].device, memory, dtype, shape, None if strides is None else _dense(shape, strides))
+    return CLArray(
+        arrays[0].device, memory, dtype, shape, None if strides is None else _dense(shape, strides)
+    )
 
 
 @lru_cache(maxsize=4096)
