@@ -11,6 +11,7 @@ from plugrad.generated.kernels import (
     pooling,
     reduction,
     scan,
+    sequence,
     sorting,
 )
 from plugrad.generated.kernels._table import table
@@ -26,6 +27,7 @@ __all__ = [
     "pooling",
     "reduction",
     "scan",
+    "sequence",
     "sorting",
     "table",
 ]

@@ -114,8 +114,8 @@ def _attend(
     call = _Call(batch, [query, turned, value, out], shared)
     if not call.fits:
         # Each of them without gaps; a mask that broadcasts is written out.
-        query, key, value = contiguous(query), contiguous(key), contiguous(value)
-        return _attend(query, key, value, None if shared is None else contiguous(shared), is_causal, scale)
+        some = None if shared is None else contiguous(shared)
+        return _attend(contiguous(query), contiguous(key), contiguous(value), some, is_causal, scale)
     source, size = _kernel(attention, query, n, columns, value_width, mask, is_causal)
     sizes = [log_sum.memory, log_sum.start, call.inners, n, columns, width, value_width, scale]
     query.device.launch(source, (size, call.count), (1, 1), [*call.arguments, *sizes])
@@ -197,7 +197,7 @@ def _derivative(
                 return sliced(x, [(low, high, 1), *((0, m, 1) for m in x.shape[1:])])
 
             some = None if mask is None else part(mask)
-            q, k, v = (part(x) for x in operands)
+            q, k, v = part(query), part(key), part(value)
             cts = part(results[0]), part(results[1]), part(results[2])
             _derivative(part(ct), (q, k, v), some, part(out), part(log_sum), is_causal, scale, cts)
         return
@@ -207,7 +207,7 @@ def _derivative(
     weights, slope = (empty(query.device, (*batch, n, length), query.dtype) for _ in range(2))
     call = _Call(batch, [query, key, keys, values, ct, out, weights, slope, results[0]], mask)
     if not call.fits:
-        q, k, v = (contiguous(x) for x in operands)
+        q, k, v = contiguous(query), contiguous(key), contiguous(value)
         made = empty(query.device, query.shape, query.dtype)
         some = None if mask is None else contiguous(mask)
         cts = made, results[1], results[2]
@@ -242,7 +242,7 @@ def _(
     into: Any = None,
 ) -> tuple[StridedArray, ...]:
     operands = query, key, value
-    q, k, v = (_lined(x) for x in operands)
+    q, k, v = _lined(query), _lined(key), _lined(value)
     results = _ordered(q, q.shape), _ordered(k, k.shape), _ordered(v, v.shape)
     batch, n, columns = q.shape[:-2], q.shape[-2], k.shape[-2]
     if q.size:

@@ -72,7 +72,7 @@ def _rows(function: str, x: StridedArray, space: _Space, out: StridedArray) -> N
     arguments = [x.memory, x.start, *space.x_kept, partial.memory, partial.start, *space.kept, *sizes]
     x.device.launch(source, (space.count * blocks,), (1,), arguments)
     if blocks > 1:
-        _reduce(function, partial, [1], False, out)
+        reduce_axes(function, partial, [1], False, out)
 
 
 def _in_turns(function: str, x: StridedArray, space: _Space, out: StridedArray) -> None:
@@ -81,7 +81,7 @@ def _in_turns(function: str, x: StridedArray, space: _Space, out: StridedArray) 
     rows, (step,) = x.view((n, m), (*space.x_reduced, 1)), space.x_reduced
     turns = n // _TURN
     partial = empty(x.device, (-(-n // _TURN), m), x.dtype)
-    _reduce(
+    reduce_axes(
         function,
         rows.view((turns, _TURN, m), (_TURN * step, step, 1)),
         [1],
@@ -93,19 +93,20 @@ def _in_turns(function: str, x: StridedArray, space: _Space, out: StridedArray) 
             sliced(rows, [(turns * _TURN, n, 1), (0, m, 1)]),
             sliced(partial, [(turns, turns + 1, 1), (0, m, 1)]),
         )
-        _reduce(function, left, [0], True, last)
-    _reduce(function, partial, [0], False, out.view((m,), (1,)))
+        reduce_axes(function, left, [0], True, last)
+    reduce_axes(function, partial, [0], False, out.view((m,), (1,)))
 
 
-def _reduce(
+def reduce_axes(
     function: str, x: StridedArray, axes: list[int], keepdims: bool, out: StridedArray
 ) -> StridedArray:
+    """Write the ``sum``, ``prod`` or ``max`` over some axes to ``out``."""
     if not out.size:
         return out
     if not x.size:
         return filled(1 if function == "prod" else 0, out)
     if out.dialect.computed(out.dtype) is not out.dtype:
-        return rounding(lambda wide: _reduce(function, x, axes, keepdims, wide), out)
+        return rounding(lambda wide: reduce_axes(function, x, axes, keepdims, wide), out)
     x = computable(x)
     space = _Space(x, axes, out, keepdims)
     lanes = x.dialect.lanes.get(x.dtype, 0) if x.dtype is out.dtype else 0
@@ -128,7 +129,7 @@ def _(
     x: StridedArray, *, axis: Any, keepdims: bool, dtype: DType, into: StridedArray | None = None
 ) -> StridedArray:
     axes = _axes(x, axis)
-    return _reduce("sum", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
+    return reduce_axes("sum", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
 
 
 @table(ops.prod)
@@ -136,13 +137,13 @@ def _(
     x: StridedArray, *, axis: Any, keepdims: bool, dtype: DType, into: StridedArray | None = None
 ) -> StridedArray:
     axes = _axes(x, axis)
-    return _reduce("prod", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
+    return reduce_axes("prod", x, axes, keepdims, _result(x, axes, keepdims, dtype, into))
 
 
 @table(ops.max)
 def _(x: StridedArray, *, axis: Any, keepdims: bool, into: StridedArray | None = None) -> StridedArray:
     axes = _axes(x, axis)
-    return _reduce("max", x, axes, keepdims, _result(x, axes, keepdims, x.dtype, into))
+    return reduce_axes("max", x, axes, keepdims, _result(x, axes, keepdims, x.dtype, into))
 
 
 @table(ops.argmax)

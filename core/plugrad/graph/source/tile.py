@@ -92,16 +92,17 @@ class Tile:
             for v in range(self.vectors):
                 self.write.line(f"{self.vector} c{r}_{v} = {zero};")
 
-    def step(self, a: Callable[[int], str], b: str) -> None:
+    def step(self, a: Callable[[int], str], b: str, apart: str = "") -> None:
         """Lines that add the products of a number for each row and one row of vectors.
 
         Args:
             a: the expression of a row's number.
             b: the pointer to the vectors' first element.
+            apart: the distance between the vectors, "" if they lie side by side.
         """
         write, dialect, lanes = self.write, self.write.dialect, self.lanes
         for v in range(self.vectors):
-            load = dialect.load.format(lanes=lanes, place=f"{b} + {v * lanes}")
+            load = dialect.load.format(lanes=lanes, place=f"{b} + {v} * {apart or lanes}")
             write.line(f"    const {self.vector} b{v} = {load};")
         for r in range(self.rows):
             splat = dialect.splat.format(type=self.kind, lanes=lanes, value=a(r))
