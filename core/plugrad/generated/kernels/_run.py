@@ -14,7 +14,7 @@ from plugrad.generated.array import StridedArray, broadcast_strides, empty
 from plugrad.generated.device import GeneratedDevice
 from plugrad.generated.kernels._transpose import turned
 from plugrad.graph.source import Dialect, Source, cast_of, collapse, elementwise
-from plugrad.graph.source.elementwise import width
+from plugrad.graph.source.elementwise import items, width
 from plugrad.spec import Shape
 
 _GROUPS: Final = (1024, 64, 8)
@@ -101,10 +101,8 @@ def _settled(
     )
     letter = "c" if collapsed[-1][-1] == 1 else "s"
     source = elementwise(dialect, expression, helper, described, dtype, letter, len(sizes))
-    lanes = width(dialect, expression, described, dtype, letter, len(sizes))
-    first = -(-sizes[-1] // lanes)
-    size = (first, sizes[-2] if len(sizes) > 1 else 1, math.prod(sizes[:-2]))
-    return _Launch(source, size, (group_of(first), 1, 1), steps, (*collapsed[-1], *sizes))
+    size = items(dialect, width(dialect, expression, described, dtype, letter), sizes)
+    return _Launch(source, size, (group_of(size[0]), 1, 1), steps, (*collapsed[-1], *sizes))
 
 
 def copied(x: StridedArray, into: StridedArray) -> StridedArray:
