@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import math
 import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
@@ -260,6 +261,11 @@ class CLDevice:
             name, axis, size = next(k for k, v in self._sites.items() if v == claim[0])
         raise IndexRangeError(f"{name}: index {report[0]} is out of range for axis {axis} of size {size}")
 
+    def release(self, pool: Pool) -> None:
+        """Return the free blocks of a pool to the system, and those in use to this device's pool once they are free."""
+        self._supply.drop(pool)
+        pool.merge_into(self.pool)
+
     def statistics(self) -> dict[str, int]:
         """Bytes in use, bytes kept for reuse, and the most that both came to."""
         total = self._supply.total
@@ -308,17 +314,27 @@ class CLDevice:
         return kernel, places, most
 
     def _build(self, source: Source) -> Any:
-        # Kept on disk, by source, device and driver: by pyopencl, or by PoCL itself (`_cache`).
+        key = hashlib.sha256(f"{self.description}\n{source.text}".encode()).hexdigest()
+        stored = _cache.load(key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a remark of the compiler is no warning of the user's program
+            if stored is not None:
+                with suppress(cl.Error):  # a binary that the driver refuses is made anew
+                    return self._from_binary(stored)
             try:
                 program = cl.Program(self._context, source.text).build()
             except cl.Error as error:
                 raise DeviceError(
                     f"opencl:{self.index}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
                 ) from error
-        _cache.compiled()
-        return program
+            (binary,) = program.get_info(cl.program_info.BINARIES)
+            _cache.store(key, binary)
+            _cache.compiled()
+            # What the driver makes of the binary later is found again when the binary is.
+            return self._from_binary(binary)
+
+    def _from_binary(self, binary: bytes) -> Any:
+        return cl.Program(self._context, [self._device], [binary]).build()
 
     def _wait_begins(self) -> None:
         if _forked:
