@@ -170,7 +170,7 @@ def _taken(x: CLArray, how: str) -> CLArray:
     if not how:
         return x
     if how == "contiguous":
-        return contiguous(x)
+        return lined(x)
     lanes = OPENCL_C.lanes[x.dtype]
     wide = empty(x.device, (*x.shape[:-1], lanes), x.dtype)
     if how == "turned":
@@ -182,6 +182,17 @@ def _taken(x: CLArray, how: str) -> CLArray:
         return wide
     copied(x, sliced(filled(0, wide), [(0, s, 1) for s in x.shape]))
     return wide
+
+
+def lined(x: CLArray) -> CLArray:
+    """A copy with the elements of a row side by side, as a second operand's are best."""
+    field = empty(x.device, (*x.shape[:-1], _length(x.shape[-1], x.dtype)), x.dtype)
+    return copied(x, sliced(field, [(0, s, 1) for s in x.shape]))
+
+
+def _length(m: int, dtype: DType) -> int:
+    """The elements from one row of a copy to the next: rows a power of 2 apart push one another out of a cache."""
+    return m + OPENCL_C.lanes[dtype] if m * dtype.itemsize % 2048 == 0 else m
 
 
 def _second(x: Layout, n: int, lanes: int, lined: bool) -> str:
@@ -220,7 +231,7 @@ def _planned(
     vectors = lanes and (m >= lanes or n * m * k > _SMALL)
     second = _second(x2, n, lanes, strides1[-1] == 1) if vectors else ""
     if second == "contiguous":
-        strides2 = contiguous_strides(shape2)
+        strides2 = contiguous_strides((*shape2[:-1], _length(m, dtype)))
     elif second in ("wide", "turned"):
         strides2 = contiguous_strides((*shape2[:-1], lanes))
     ends = [None if x is None else broadcast_strides(*x, shape) for x in operands]
