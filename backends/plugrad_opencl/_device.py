@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
@@ -169,17 +171,27 @@ class CLDevice(GeneratedDevice):
         return kernel, places, most
 
     def _build(self, source: Source) -> Any:
-        # Kept on disk, by source, device and driver: by pyopencl, or by PoCL itself (`_cache`).
+        key = hashlib.sha256(f"{self.description}\n{source.text}".encode()).hexdigest()
+        stored = _cache.load(key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a remark of the compiler is no warning of the user's program
+            if stored is not None:
+                with suppress(cl.Error):  # a binary that the driver refuses is made anew
+                    return self._from_binary(stored)
             try:
                 program = cl.Program(self._context, source.text).build()
             except cl.Error as error:
                 raise DeviceError(
                     f"{self.name}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
                 ) from error
-        _cache.compiled()
-        return program
+            (binary,) = program.get_info(cl.program_info.BINARIES)
+            _cache.store(key, binary)
+            _cache.compiled()
+            # What the driver makes of the binary later is found again when the binary is.
+            return self._from_binary(binary)
+
+    def _from_binary(self, binary: bytes) -> Any:
+        return cl.Program(self._context, [self._device], [binary]).build()
 
 
 def _sees_memory(device: Any) -> bool:

@@ -266,6 +266,11 @@ class GeneratedDevice(ABC):
             name, axis, size = next(k for k, v in self._sites.items() if v == claim[0])
         raise IndexRangeError(f"{name}: index {report[0]} is out of range for axis {axis} of size {size}")
 
+    def release(self, pool: Pool) -> None:
+        """Return the free blocks of a pool to the system, and those in use to this device's pool once they are free."""
+        self._supply.drop(pool)
+        pool.merge_into(self.pool)
+
     def statistics(self) -> dict[str, int]:
         """Bytes in use, bytes kept for reuse, and the most that both came to."""
         total = self._supply.total

@@ -41,7 +41,8 @@ class Recordings:
         self._made = 0
 
     def __del__(self) -> None:
-        self._pool.merge_into(self._device.pool)
+        # What the first run of a plan needs is not what the next ones do: the system gets it back.
+        self._device.release(self._pool)
 
     def run(
         self, line: Line, inputs: Sequence[StridedArray], targets: Sequence[StridedArray]

@@ -55,6 +55,7 @@ def test_a_second_process_finds_the_kernels(filled: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in stored(filled) if p.name != "last_accessed"}
     assert run(filled) == "[3.0, 5.0] 3.0"
     assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert list((filled / "plugrad/opencl/programs").iterdir())
 
 
 def nonsense(path: Path) -> None:
@@ -86,6 +87,35 @@ def test_a_damaged_file_is_made_anew(filled: Path, ending: str, damage: Callable
     assert run(filled) == "[3.0, 5.0] 3.0"
     if ending in (".so", ".bc"):
         assert all(p.stat().st_size > 0 for p in damaged if p.exists())
+
+
+def test_a_damaged_program_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _cache.load("one") is None
+    _cache.store("one", b"binary")
+    assert _cache.load("one") == b"binary"
+    (path,) = (tmp_path / "plugrad/opencl/programs").iterdir()
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:20], whole + b"x", b"x" + whole[1:]):
+        path.write_bytes(damaged)
+        assert _cache.load("one") is None
+    _cache.store("one", b"binary")
+    assert _cache.load("one") == b"binary"
+
+
+def test_a_program_that_the_driver_refuses_is_built_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import plugrad as pg
+    from plugrad.graph.source import Source
+
+    device = pg.asarray([1.0], device="opencl")._array.device
+    monkeypatch.setattr(_cache, "load", lambda key: b"no program of this driver")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = "__kernel void refused(__global float *x) { x[0] = 3; }"
+    x = pg.asarray([1.0], device="opencl")
+    device.launch(Source("refused", text, ("memory",)), (1,), (1,), (x._array.memory,))
+    assert x.tolist() == [3]
 
 
 def test_what_a_process_left_that_was_stopped_is_removed(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def _taken(x: StridedArray, how: str) -> StridedArray:
     if not how:
         return x
     if how == "contiguous":
-        return contiguous(x)
+        return lined(x)
     lanes = x.dialect.lanes[x.dtype]
     wide = empty(x.device, (*x.shape[:-1], lanes), x.dtype)
     if how == "turned":
@@ -198,6 +198,17 @@ def _taken(x: StridedArray, how: str) -> StridedArray:
         return wide
     copied(x, sliced(filled(0, wide), [(0, s, 1) for s in x.shape]))
     return wide
+
+
+def lined(x: StridedArray) -> StridedArray:
+    """A copy with the elements of a row side by side, as a second operand's are best."""
+    field = empty(x.device, (*x.shape[:-1], _length(x.shape[-1], x.dtype, x.dialect)), x.dtype)
+    return copied(x, sliced(field, [(0, s, 1) for s in x.shape]))
+
+
+def _length(m: int, dtype: DType, dialect: Dialect) -> int:
+    """The elements from one row of a copy to the next: rows a power of 2 apart push one another out of a cache."""
+    return m + dialect.lanes[dtype] if m * dtype.itemsize % 2048 == 0 else m
 
 
 def _second(x: Layout, n: int, lanes: int, lined: bool) -> str:
@@ -242,7 +253,7 @@ def _planned(
     vectors = lanes and (m >= lanes or n * m * k > _SMALL)
     second = _second(x2, n, lanes, strides1[-1] == 1) if vectors else ""
     if second == "contiguous":
-        strides2 = contiguous_strides(shape2)
+        strides2 = contiguous_strides((*shape2[:-1], _length(m, dtype, dialect)))
     elif second in ("wide", "turned"):
         strides2 = contiguous_strides((*shape2[:-1], lanes))
     ends = [None if x is None else broadcast_strides(*x, shape) for x in operands]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from plugrad import ops
 from plugrad.generated.array import StridedArray, empty, permuted, sliced
 from plugrad.generated.device import device_of
-from plugrad.generated.kernels._product import BIASED, multiply
+from plugrad.generated.kernels._product import BIASED, lined, multiply
 from plugrad.generated.kernels._run import contiguous, copied, filled, given
 from plugrad.generated.kernels._table import table
 from plugrad.generated.kernels.reduction import reduce_axes
@@ -202,7 +202,7 @@ def _(
     gates = layer.all_steps(4, places[2]) if residuals else None
     cells = layer.all_steps(1, places[3]) if residuals else None
     inputs = layer.inputs(x, weight_ih, bias_ih, bias_hh)
-    weight = contiguous(_transposed(weight_hh))
+    weight = lined(_transposed(weight_hh))
     source = lstm_step(x.dialect, x.dtype, layer.tile(4), residuals)
     state, before = contiguous(hidden), contiguous(cell)
     spare = [layer.room(*cell.shape) for _ in range(2)] if cells is None else []
@@ -275,7 +275,7 @@ def _(
     outputs = layer.all_steps(1, places[0])
     gates = layer.all_steps(4, places[1]) if residuals else None
     inputs = layer.inputs(x, weight_ih, bias_ih)
-    weight = contiguous(_transposed(weight_hh))
+    weight = lined(_transposed(weight_hh))
     bias = None if bias_hh is None else contiguous(bias_hh)
     source = gru_step(x.dialect, x.dtype, layer.tile(3), residuals, bias is not None)
     state = contiguous(hidden)
@@ -336,7 +336,7 @@ def _(
     layer = _Layer(x, hidden, reverse)
     outputs = layer.all_steps(1, into)
     inputs = layer.inputs(x, weight_ih, bias_ih, bias_hh)
-    weight, state = contiguous(_transposed(weight_hh)), contiguous(hidden)
+    weight, state = lined(_transposed(weight_hh)), contiguous(hidden)
     source = rnn_step(x.dialect, x.dtype, layer.tile(layer.pair), layer.pair, nonlinearity)
     for t in layer.order:
         now = _at(outputs, t)
