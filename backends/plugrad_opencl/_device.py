@@ -1,41 +1,40 @@
-"""`CLDevice`: an OpenCL device that was seen to work, with its queue, its memory and its compiled kernels."""
+"""`CLDevice`: an OpenCL device that was seen to work, with its queue and its compiled kernels."""
 
 from __future__ import annotations
 
-import gc
-import os
-import threading
+import hashlib
+import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
 import pyopencl as cl
-from pyopencl.tools import ImmediateAllocator, MemoryPool
 
 from plugrad import dtypes
 from plugrad.dtypes import DType
-from plugrad.errors import BackendUnavailable, DeviceError, IndexRangeError
+from plugrad.errors import BackendUnavailable, DeviceError
+from plugrad.generated.device import GeneratedDevice
+from plugrad.generated.memory import Block, Memory
 from plugrad.graph.source import Source
-from plugrad.graph.source.dialect import MEMORY
-from plugrad_opencl._dialect import TYPES
+from plugrad_opencl import _cache
+from plugrad_opencl._blocks import buffer_block, shared_block
+from plugrad_opencl._dialect import OPENCL_C, TYPES
 
-_PROBE: Final = "__kernel void probe(__global int *x) { x[get_global_id(0)] += 1; }"
 _INSTALL: Final = "install a driver: on Debian and Ubuntu `apt-get install pocl-opencl-icd` brings PoCL, which runs on any CPU"
-_forked = False
 
 
-class CLDevice:
-    """An OpenCL device. The queue is in order, so that memory which is given back may be given out again at once.
+class CLDevice(GeneratedDevice):
+    """An OpenCL device with one queue, which all threads share and which is in order.
 
     Attributes:
-        index: plugrad's index of the device.
-        description: platform, device, driver and version.
-        dtypes: what it stores and computes.
-        on_host: its memory is the host's, as a CPU's is.
-        queue: the queue that all threads share. Kernel objects are each thread's own, as their arguments are state.
+        shared: the host sees its memory whenever the queue is empty.
+        queue: the queue.
     """
+
+    dialect = OPENCL_C
 
     def __init__(self, device: Any) -> None:
         """Compile and run a kernel on the device.
@@ -43,186 +42,167 @@ class CLDevice:
         Raises:
             DeviceError: if that does not work, with what the driver said.
         """
-        self.index = 0
         platform = device.platform
-        self.description = (
-            f"{device.name.strip()}, {platform.name.strip()}, driver {device.driver_version.strip()}, "
-            f"{device.version.strip()}"
-        )
-        self.on_host = bool(device.host_unified_memory)
-        self.dtypes = frozenset(d for d in TYPES if d is not dtypes.float64 or device.double_fp_config)
-        self._largest: int = device.max_mem_alloc_size
-        self._group: int = device.max_work_group_size
+        self.shared = _sees_memory(device)
+        self._device = device
+        self._programs: dict[Source, Any] = {}
         try:
+            super().__init__(
+                "opencl",
+                f"{device.name.strip()}, {platform.name.strip()}, driver {device.driver_version.strip()}, "
+                f"{device.version.strip()}",
+                frozenset(d for d in TYPES if d is not dtypes.float64 or device.double_fp_config),
+                limit=device.global_mem_size,
+                largest=device.max_mem_alloc_size,
+            )
             self._context = cl.Context([device])
             self.queue = cl.CommandQueue(self._context)
-            self._pool = MemoryPool(ImmediateAllocator(self.queue))
-            self._programs: dict[Source, Any] = {}
-            self._lock = threading.Lock()
-            self._local = threading.local()
-            self._sites: dict[tuple[str, int, int], int] = {}
-            self._armed = False
-            self.claim = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, 4)
-            self.report = cl.Buffer(self._context, cl.mem_flags.READ_WRITE, 8)
-            self._write(self.claim, np.zeros(1, np.int32))
-            probe = np.arange(2, dtype=np.int32)
-            buffer = self.allocate(probe.nbytes)
-            self._write(buffer, probe)
-            self.launch(Source("probe", _PROBE, (MEMORY,)), (2,), (1,), (buffer,))
-            self._read(probe, buffer)
-            if probe.tolist() != [1, 2]:
-                raise DeviceError(f"a probe kernel computed {probe.tolist()} in place of [1, 2]")
+            self.probe()
         except cl.Error as error:
             raise DeviceError(f"a probe kernel fails: {_first_line(error)}") from error
 
-    def allocate(self, nbytes: int) -> Any:
-        """Memory of at least this size, its contents unspecified; None for 0 bytes.
-
-        Raises:
-            DeviceError: if there is not that much, even after the pool was emptied.
-        """
-        _alive()
-        if not nbytes:
-            return None
-        if nbytes > self._largest:
-            raise DeviceError(
-                f"opencl:{self.index}: {nbytes} bytes are asked, and one array of this device has at most {self._largest}"
-            )
+    def block(self, size: int) -> Block:
+        """A new buffer, or memory that the host shares."""
         try:
-            return self._pool.allocate(nbytes)
-        except (cl.MemoryError, cl.RuntimeError, MemoryError):
+            if self.shared:
+                return shared_block(self._context, self.queue, size)
+            return buffer_block(self._context, size)
+        except (cl.MemoryError, cl.RuntimeError) as error:
+            raise MemoryError from error
+
+    def write(self, memory: Memory, host: np.ndarray[Any, Any]) -> None:
+        """Copy bytes to the device."""
+        seen = memory.block.host
+        if seen is None:
+            cl.enqueue_copy(self.queue, memory.buffer, host, is_blocking=True)
+        else:
+            self.queue.finish()  # kernels may still work on what the block held before
+            np.copyto(seen[: host.nbytes], host)
+
+    def read(self, host: np.ndarray[Any, Any], memory: Memory, offset: int) -> None:
+        """Copy bytes to the host."""
+        seen = memory.block.host
+        if seen is None:
+            cl.enqueue_copy(self.queue, host, memory.buffer, src_offset=offset, is_blocking=True)
+        else:
             self.queue.finish()
-            gc.collect()
-            self._pool.free_held()
-        try:
-            return self._pool.allocate(nbytes)
-        except (cl.MemoryError, cl.RuntimeError, MemoryError) as error:
-            raise DeviceError(
-                f"opencl:{self.index}: out of memory: {nbytes} bytes are asked while {self._pool.active_bytes} are in use"
-            ) from error
+            np.copyto(host, seen[offset : offset + host.nbytes])
 
-    def upload(self, host: np.ndarray[Any, Any]) -> Any:
-        """New memory with the bytes of a contiguous array, which may be reused afterwards."""
-        memory = self.allocate(host.nbytes)
-        if memory is not None:
-            self._write(memory, host)
-        return memory
-
-    def download(self, host: np.ndarray[Any, Any], memory: Any, offset: int) -> None:
-        """Fill a contiguous array with the bytes of ``memory`` from an offset in bytes on, once they are computed.
-
-        Raises:
-            IndexRangeError: if a kernel found an index out of range since the last download or synchronise.
-        """
-        _alive()
-        if memory is not None and host.nbytes:
-            self._read(host, memory, offset)
-        self.check()
-
-    def synchronize(self) -> None:
-        """Wait until the queue is empty.
-
-        Raises:
-            IndexRangeError: as `download`.
-        """
-        _alive()
+    def wait(self) -> None:
+        """Wait until the queue is empty."""
         self.queue.finish()
-        self.check()
 
-    def launch(
-        self,
-        source: Source,
-        size: Sequence[int],
-        group: Sequence[int],
-        arguments: Sequence[Any],
-        checks: bool = False,
-    ) -> None:
-        """Put a kernel into the queue.
-
-        Args:
-            source: the kernel.
-            size: work-items along each axis, none 0; along the first axis brought to a multiple of ``group``.
-            group: work-items of a group along each axis.
-            arguments: memory and numbers, as ``source.parameters`` says.
-            checks: whether it may report an index.
-        """
-        _alive()
-        kernels = self._kernels()
-        kernel = kernels.get(source)
-        if kernel is None:
-            kernel = kernels[source] = self._kernel(source)
-        if group[0] > self._group:
-            group = (self._group, *group[1:])
+    def enqueue(
+        self, source: Source, size: tuple[int, ...], group: tuple[int, ...], arguments: Sequence[Any]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Put a kernel into the queue."""
+        # Kernel objects are each thread's own, as their arguments are state.
+        kernels = self.local.kernels
+        entry = kernels.get(source)
+        if entry is None:
+            entry = kernels[source] = self._kernel(source)
+        kernel, places, most = entry
+        if group[0] > most:
+            group = (most, *group[1:])
         whole = (-(-size[0] // group[0]) * group[0], *size[1:])
-        kernel(self.queue, whole, group, *arguments)
-        if checks:
-            self._armed = (
-                True  # after the kernel is in the queue: a check by another thread may come at any time
-            )
-
-    def site(self, name: str, axis: int, size: int) -> int:
-        """A number by which a kernel reports an index that is out of range for an axis of an op's operand."""
-        with self._lock:
-            return self._sites.setdefault((name, axis, size), len(self._sites) + 1)
-
-    def check(self) -> None:
-        """Raise what kernels in the queue reported; the thread that asks first is told, whichever launched them.
-
-        Raises:
-            IndexRangeError: if an index was out of range.
-        """
-        if not self._armed:
-            return
-        with self._lock:
-            self._armed = False
-            claim, report = np.zeros(1, np.int32), np.zeros(1, np.int64)
-            self._read(claim, self.claim)
-            if not claim[0]:
-                return
-            self._read(report, self.report)
-            self._write(self.claim, np.zeros(1, np.int32))
-            name, axis, size = next(k for k, v in self._sites.items() if v == claim[0])
-        raise IndexRangeError(f"{name}: index {report[0]} is out of range for axis {axis} of size {size}")
-
-    def statistics(self) -> dict[str, int]:
-        """Bytes in use and bytes kept for reuse."""
-        live = int(self._pool.active_bytes)
-        return {"live": live, "pooled": int(self._pool.managed_bytes) - live}
-
-    def _kernels(self) -> dict[Source, Any]:
-        """The kernel objects of this thread."""
+        given = [*arguments]
+        for i in places:
+            memory = given[i]
+            if memory is not None:
+                given[i] = memory.buffer
         try:
-            kernels: dict[Source, Any] = self._local.kernels
-        except AttributeError:
-            kernels = self._local.kernels = {}
-        return kernels
+            kernel(self.queue, whole, group, *given)
+        except cl.Error as error:
+            raise self._cannot_start(source.name, whole, group, error) from error
+        return whole, group
 
-    def _kernel(self, source: Source) -> Any:
-        """A kernel object for this thread; its program is built once."""
-        with self._lock:
+    def prepared(
+        self, source: Source, size: tuple[int, ...], group: tuple[int, ...], arguments: Sequence[Any]
+    ) -> Any:
+        """A kernel object with its arguments, its work-items and those of a group."""
+        kernel = cl.Kernel(self._program(source), source.name)
+        for i, (argument, kind) in enumerate(zip(arguments, source.parameters, strict=True)):
+            kernel.set_arg(i, kind.numpy.type(argument) if isinstance(kind, DType) else argument)
+        return kernel, size, group
+
+    def set_argument(self, launch: Any, index: int, buffer: Any) -> None:
+        """Set an argument of the kernel object."""
+        launch[0].set_arg(index, buffer)
+
+    def put(self, launches: Sequence[Any]) -> None:
+        """Put kernel objects into the queue."""
+        enqueue, queue = cl.enqueue_nd_range_kernel, self.queue
+        try:
+            for kernel, size, group in launches:
+                enqueue(queue, kernel, size, group)
+        except cl.Error as error:
+            raise self._cannot_start(kernel.function_name, size, group, error) from error
+
+    def _program(self, source: Source) -> Any:
+        """The program of a kernel; it is built once."""
+        with self.lock:
             program = self._programs.get(source)
             if program is None:
                 program = self._programs[source] = self._build(source)
-        kernel = cl.Kernel(program, source.name)
+        return program
+
+    def _cannot_start(
+        self, name: str, size: Sequence[int], group: Sequence[int], error: Exception
+    ) -> DeviceError:
+        """The error of a kernel that the driver does not put into the queue."""
+        return DeviceError(
+            f"{self.name}: kernel {name!r} of {math.prod(size)} work-items in groups of "
+            f"{math.prod(group)} does not start: {_first_line(error)}"
+        )
+
+    def _kernel(self, source: Source) -> tuple[Any, tuple[int, ...], int]:
+        """A kernel object, where the memory stands among its arguments, and its largest group."""
+        kernel = cl.Kernel(self._program(source), source.name)
         kernel.set_scalar_arg_dtypes([p.numpy if isinstance(p, DType) else None for p in source.parameters])
-        return kernel
+        of_group = cl.kernel_work_group_info
+        needed = kernel.get_work_group_info(of_group.LOCAL_MEM_SIZE, self._device)
+        if needed > self._device.local_mem_size:
+            raise DeviceError(
+                f"{self.name}: kernel {source.name!r} needs {needed} bytes of local memory, and the device has "
+                f"{self._device.local_mem_size}"
+            )
+        most = kernel.get_work_group_info(of_group.WORK_GROUP_SIZE, self._device)
+        places = tuple(i for i, p in enumerate(source.parameters) if not isinstance(p, DType))
+        return kernel, places, most
 
     def _build(self, source: Source) -> Any:
-        # pyopencl keeps binaries by source, device and driver, and builds anew what it cannot read; PoCL does so itself.
+        key = hashlib.sha256(f"{self.description}\n{source.text}".encode()).hexdigest()
+        stored = _cache.load(key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a remark of the compiler is no warning of the user's program
+            if stored is not None:
+                with suppress(cl.Error):  # a binary that the driver refuses is made anew
+                    return self._from_binary(stored)
             try:
-                return cl.Program(self._context, source.text).build()
+                program = cl.Program(self._context, source.text).build()
             except cl.Error as error:
                 raise DeviceError(
-                    f"opencl:{self.index}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
+                    f"{self.name}: the driver does not build kernel {source.name!r}: {_complaint(error)}"
                 ) from error
+            (binary,) = program.get_info(cl.program_info.BINARIES)
+            _cache.store(key, binary)
+            _cache.compiled()
+            # What the driver makes of the binary later is found again when the binary is.
+            return self._from_binary(binary)
 
-    def _write(self, memory: Any, host: np.ndarray[Any, Any]) -> None:
-        cl.enqueue_copy(self.queue, memory, host, is_blocking=True)
+    def _from_binary(self, binary: bytes) -> Any:
+        return cl.Program(self._context, [self._device], [binary]).build()
 
-    def _read(self, host: np.ndarray[Any, Any], memory: Any, offset: int = 0) -> None:
-        cl.enqueue_copy(self.queue, host, memory, src_offset=offset, is_blocking=True)
+
+def _sees_memory(device: Any) -> bool:
+    """Whether host and device share memory that both may touch without maps, and it is the same memory."""
+    if not device.host_unified_memory:
+        return False
+    try:
+        able = device.svm_capabilities
+    except (AttributeError, cl.Error):
+        return False
+    return bool(able & cl.device_svm_capabilities.FINE_GRAIN_BUFFER)
 
 
 def _first_line(error: Exception) -> str:
@@ -235,20 +215,6 @@ def _complaint(error: Exception) -> str:
     return next((line for line in lines if "error:" in line), _first_line(error))
 
 
-def _mark() -> None:
-    global _forked
-    _forked = True
-
-
-def _alive() -> None:
-    """Raise in a child of a process that uses OpenCL already: its drivers' threads are not there, and it would hang."""
-    if _forked:
-        raise DeviceError(
-            "OpenCL cannot be used in a forked process whose parent used it; "
-            "start processes with multiprocessing.get_context('spawn')"
-        )
-
-
 @cache
 def found() -> tuple[CLDevice, ...]:
     """The devices of all platforms that compile and run a kernel, in the order that OpenCL lists them.
@@ -256,6 +222,7 @@ def found() -> tuple[CLDevice, ...]:
     Raises:
         BackendUnavailable: if there is none, with the reason and the fix.
     """
+    _cache.prepare()
     try:
         platforms = cl.get_platforms()
     except cl.Error as error:
@@ -274,10 +241,9 @@ def found() -> tuple[CLDevice, ...]:
             except DeviceError as error:
                 failures.append(f"{handle.name.strip()} of {platform.name.strip()}: {error}")
                 continue
-            device.index = len(devices)
+            device.name = f"opencl:{len(devices)}"
             devices.append(device)
     if not devices:
         reason = "; ".join(failures) if failures else "no OpenCL platform has a device"
         raise BackendUnavailable(f"{reason}; {_INSTALL}")
-    os.register_at_fork(after_in_child=_mark)
     return tuple(devices)

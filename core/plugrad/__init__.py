@@ -37,6 +37,7 @@ from plugrad.dtypes import uint16 as uint16
 from plugrad.dtypes import uint32 as uint32
 from plugrad.dtypes import uint64 as uint64
 from plugrad.errors import PlugradError as PlugradError
+from plugrad.graph import bodies as _bodies  # noqa: F401 - lets dispatch generate kernels of bodies
 from plugrad.graph.jitted import jit as jit
 from plugrad.modes import autocast as autocast
 from plugrad.modes import detect_anomaly as detect_anomaly

@@ -6,16 +6,32 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
-"""What OpenMP, OpenBLAS, MKL and XLA read."""
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NPROC",
+    "POCL_MAX_PTHREAD_COUNT",
+)
+"""What OpenMP, OpenBLAS, MKL, XLA and PoCL read."""
 
 
-def measured(script: str, arguments: list[str], threads: int) -> Any:
-    """What a script of this folder prints as JSON in the last line of its output."""
-    environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+def measured(
+    script: str, arguments: list[str], threads: int, variables: Mapping[str, str] | None = None
+) -> Any:
+    """What a script of this folder prints as JSON in the last line of its output.
+
+    Args:
+        script: the file.
+        arguments: what it is called with.
+        threads: how many it has.
+        variables: of the environment, beside those that are here.
+    """
+    environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), **(variables or {})}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / script), *arguments],
         env=environment,

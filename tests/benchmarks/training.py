@@ -1,4 +1,4 @@
-"""Training steps in plugrad, PyTorch and JAX: time, memory, the first step, losses, and what plugrad's plan costs.
+"""Training steps in plugrad, PyTorch, JAX and tinygrad: time, memory, the first step, losses, and what plugrad's plan costs.
 
 ``python training.py PEER CASE`` measures one peer in this process and prints JSON; see `training_report` for the
 whole, and `training_cases` for the steps.
@@ -27,6 +27,7 @@ PEERS = {
     "torch channels last": ("training_torch", "channels_last"),
     "jax": ("training_jax", "default"),
     "jax channels last": ("training_jax", "channels_last"),
+    "tinygrad": ("training_tinygrad", "default"),
 }
 """A module and its variant."""
 
@@ -52,11 +53,13 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def one(peer: Any, step: Callable[[], Any]) -> float:
-    """Seconds of a step."""
+def one(peer: Any, step: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds until the call of a step returns, and until its result is there."""
     start = time.perf_counter()
-    peer.wait(step())
-    return time.perf_counter() - start
+    result = step()
+    called = time.perf_counter() - start
+    peer.wait(result)
+    return called, time.perf_counter() - start
 
 
 def compared(peer: Any, step: Callable[[], Any]) -> float:
@@ -75,17 +78,21 @@ def measure(peer: Any, case: Case, variant: str, count: int) -> dict[str, Any]:
     losses = [compared(peer, step)]
     first = time.perf_counter() - start
     losses += [compared(peer, step) for _ in range(COMPARED - 1)]
+    ready = time.perf_counter() - start
     began = time.perf_counter()
     while time.perf_counter() - began < SECONDS / 4:
         one(peer, step)
     began, times = time.perf_counter(), []
     while len(times) < STEPS or (time.perf_counter() - began < SECONDS and len(times) < AT_MOST):
         times.append(one(peer, step))
+    calls, steps = zip(*times, strict=True)
     return {
-        "median": float(np.median(times)),
-        "fastest": min(times),
-        "steps": len(times),
+        "median": float(np.median(steps)),
+        "fastest": min(steps),
+        "call": float(np.median(calls)),
+        "steps": len(steps),
         "first": first,
+        "ready": ready,
         "peak": memory("VmHWM") - idle,
         "losses": losses,
         "nodes": nodes(),

@@ -170,7 +170,9 @@ def read(result: Any) -> list[Any]:
 
 
 def wait(result: Any) -> None:
-    """Return when the result is there: it is."""
+    """Return when the device is idle."""
+    first = result[0] if isinstance(result, tuple) else result
+    backend_of(first.device).synchronize(first.device)
 
 
 def describe() -> str:

@@ -23,7 +23,8 @@ _IMAGES = ("cnn", "cnn-bn")
 
 def peers_of(case: Case) -> list[str]:
     """The peers that a case is measured on: other layouts for images, another optimizer where there is one."""
-    left_out = [] if case.name in _IMAGES else ["torch channels last", "jax channels last"]
+    left_out = ["tinygrad"]
+    left_out += [] if case.name in _IMAGES else ["torch channels last", "jax channels last"]
     if not case.shapes:
         left_out.append("torch fused")
     return [p for p in PEERS if p not in left_out]
@@ -42,17 +43,42 @@ def compare(console: Console, names: Sequence[str], rounds: int, threads: int) -
                 console.log(f"round {number + 1} of {rounds}: {case.name}, {peer}")
                 results.append(measured(SCRIPT, [peer, case.name], threads))
     overhead = {c.name: measured(SCRIPT, ["overhead", c.name], threads) for c in cases}
-    figures = {c.name: {p: _joined(results) for p, results in found[c.name].items()} for c in cases}
-    rates = {
-        "products": max(m["products"] for m in machine),
-        "copies": {name: max(m["copies"][name] for m in machine) for name in names},
-    }
-    floors = {c.name: _floor(c, rates) for c in cases}
+    figures = {c.name: {p: joined(results) for p, results in found[c.name].items()} for c in cases}
+    rates = reached(machine, names)
+    floors = {c.name: floor(c, rates) for c in cases}
     versions = {p: r["version"] for peers in figures.values() for p, r in peers.items()}
     ours = versions[OURS]
     console.print(
         f"plugrad {ours}; PyTorch {versions['torch']}; JAX {versions['jax']}; {threads} threads each"
     )
+    say_machine(console, rates, load)
+    console.print(_times(cases, figures))
+    console.print(_ratios(cases, figures))
+    console.print(_costs(cases, figures))
+    console.print(_plans(cases, figures, overhead, floors))
+    differences = say_apart(console, cases, figures)
+    return {
+        "load before": load,
+        "rates": rates,
+        "figures": figures,
+        "overhead": overhead,
+        "floors": floors,
+        "differences": differences,
+        "rounds": found,
+        "rates by round": machine,
+    }
+
+
+def reached(machine: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """The best rates of the rounds."""
+    return {
+        "products": max(m["products"] for m in machine),
+        "copies": {name: max(m["copies"][name] for m in machine) for name in names},
+    }
+
+
+def say_machine(console: Console, rates: dict[str, Any], load: float) -> None:
+    """Print what the machine allows, and whether it had other work."""
     console.print(
         f"product of 1024x1024: {rates['products'] / 1e9:.0f} GFLOP/s; load of the machine before: {load:.1f}"
     )
@@ -60,37 +86,28 @@ def compare(console: Console, names: Sequence[str], rounds: int, threads: int) -
         console.print(
             "[yellow]the machine had other work: times are longer than they would be, and less even[/]"
         )
-    console.print(_times(cases, figures))
-    console.print(_ratios(cases, figures))
-    console.print(_costs(cases, figures))
-    console.print(_plans(cases, figures, overhead, floors))
-    apart = _apart(cases, figures)
-    for line in apart:
+
+
+def say_apart(console: Console, cases: Sequence[Case], figures: dict[str, Any]) -> list[str]:
+    """Print, and give, which peers' losses differ."""
+    lines = apart(cases, figures)
+    for line in lines:
         console.print(f"[red]{line}[/]")
-    if not apart:
+    if not lines:
         console.print("losses of the first steps are the same everywhere")
-    return {
-        "load before": load,
-        "rates": rates,
-        "figures": figures,
-        "overhead": overhead,
-        "floors": floors,
-        "differences": apart,
-        "rounds": found,
-        "rates by round": machine,
-    }
+    return lines
 
 
-def _joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the rounds; of the fastest steps the fastest."""
     joined = dict(results[0])
-    for key in ("median", "first", "peak"):
+    for key in ("median", "call", "first", "ready", "peak"):
         joined[key] = statistics.median(r[key] for r in results)
     joined["fastest"] = min(r["fastest"] for r in results)
     return joined
 
 
-def _floor(case: Case, rates: dict[str, Any]) -> dict[str, float]:
+def floor(case: Case, rates: dict[str, Any]) -> dict[str, float]:
     """Seconds that the products and the traffic take at the measured rates."""
     return {
         "products": case.products / rates["products"],
@@ -98,16 +115,16 @@ def _floor(case: Case, rates: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _best(figures: dict[str, Any], family: str, key: str) -> float:
+def best(figures: dict[str, Any], family: str, key: str) -> float:
     """Of the variants of a peer, the best."""
     return min(r[key] for p, r in figures.items() if p.split()[0] == family)
 
 
-def _ratio(value: float, floor: float) -> str:
+def ratio(value: float, floor: float) -> str:
     return f"[{'green' if value >= floor else 'red'}]{value:.2f}[/]"
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table("step", title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -121,9 +138,9 @@ def _times(cases: Sequence[Case], figures: dict[str, Any]) -> Table:
     for case in cases:
         f = figures[case.name]
         seconds = [f[p]["median"] for p in (OURS, "plugrad eager", "torch")]
-        seconds += [_best(f, family, "median") for family in ("torch", "jax")]
+        seconds += [best(f, family, "median") for family in ("torch", "jax")]
         rows.append((case.name, *(f"{s * 1e3:.3g}" for s in seconds)))
-    return _table(
+    return table(
         "milliseconds of a step", ("plugrad", "its eager", "PyTorch", "PyTorch's best", "JAX's best"), rows
     )
 
@@ -136,16 +153,16 @@ def _ratios(cases: Sequence[Case], figures: dict[str, Any]) -> Table:
         rows.append(
             (
                 case.name,
-                _ratio(f["torch"]["median"] / ours, case.floor),
+                ratio(f["torch"]["median"] / ours, case.floor),
                 f"{case.floor:.1f}",
-                f"{_best(f, 'torch', 'median') / ours:.2f}",
-                _ratio(_best(f, "jax", "median") / ours, 1),
+                f"{best(f, 'torch', 'median') / ours:.2f}",
+                ratio(best(f, "jax", "median") / ours, 1),
                 f"{f['torch']['fastest'] / fastest:.2f}",
-                f"{_best(f, 'jax', 'fastest') / fastest:.2f}",
+                f"{best(f, 'jax', 'fastest') / fastest:.2f}",
             )
         )
     headings = ("PyTorch", "floor", "PyTorch's best", "JAX's best", "fastest: PyTorch", "JAX")
-    return _table("the peer's time / ours", headings, rows)
+    return table("the peer's time / ours", headings, rows)
 
 
 def _costs(cases: Sequence[Case], figures: dict[str, Any]) -> Table:
@@ -153,11 +170,11 @@ def _costs(cases: Sequence[Case], figures: dict[str, Any]) -> Table:
     for case in cases:
         f = figures[case.name]
         peaks = [f[OURS]["peak"], f["plugrad eager"]["peak"]]
-        peaks += [_best(f, family, "peak") for family in ("torch", "jax")]
-        firsts = [f[OURS]["first"], *(_best(f, family, "first") for family in ("torch", "jax"))]
+        peaks += [best(f, family, "peak") for family in ("torch", "jax")]
+        firsts = [f[OURS]["first"], *(best(f, family, "first") for family in ("torch", "jax"))]
         rows.append((case.name, *(f"{p / 1e6:.0f}" for p in peaks), *(f"{s:.2f}" for s in firsts)))
     headings = ("plugrad, MB", "eager", "PyTorch", "JAX", "plugrad, s", "PyTorch", "JAX")
-    return _table("peak memory over the idle process, MB; the first step, s", headings, rows)
+    return table("peak memory over the idle process, MB; the first step, s", headings, rows)
 
 
 def _plans(
@@ -181,14 +198,14 @@ def _plans(
         *("nodes", "first, ms", "replay, us", "us / node"),
         *("products, ms", "traffic, ms", "share"),
     )
-    return _table(
+    return table(
         "plans: first call, replay without kernels; roofline: products, traffic, and the share reached",
         headings,
         rows,
     )
 
 
-def _apart(cases: Sequence[Case], figures: dict[str, Any]) -> list[str]:
+def apart(cases: Sequence[Case], figures: dict[str, Any]) -> list[str]:
     """What is said of peers whose losses differ from PyTorch's."""
     lines = []
     for case in cases:

@@ -1,4 +1,7 @@
-"""Every training of ``plugrad train`` comes to the same bits captured and op by op."""
+"""Every training of ``plugrad train`` comes to the same bits captured and op by op.
+
+On a device whose kernels are generated from graphs, which compute several ops as one, it comes to the same losses.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from plugrad.backend import resolve_device
+from plugrad.backend import backend_of, resolve_device
 from plugrad.cli import main
 from plugrad.train.jobs import JOBS, Settings
 
@@ -41,10 +44,17 @@ def trained(name: str, folder: Path, jit: bool) -> dict[str, Any]:
 def test_a_job_learns_the_same_captured(name: str, tmp_path: Path) -> None:
     captured, eager = trained(name, tmp_path / "captured", True), trained(name, tmp_path / "eager", False)
     assert captured.keys() == eager.keys() != set()
+    device = resolve_device(None)
+    generated = backend_of(device).capabilities(device).generating
     for where, (state, tensors) in captured.items():
         assert state["history"] != []
-        assert state == eager[where][0]
-        assert tensors == eager[where][1]
+        other, its_tensors = eager[where]
+        if generated:
+            for a, b in zip(state["history"], other["history"], strict=True):
+                assert a == pytest.approx(b, rel=1e-3, abs=5e-3)
+        else:
+            assert state == other
+            assert tensors == its_tensors
 
 
 def test_the_command_takes_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plugrad.backend.kernels import Array, KernelTable
+from plugrad.backend.kernels import Array, Kernel, KernelTable
 from plugrad.dtypes import DType
 from plugrad.errors import DeviceError
 from plugrad.spec import Device, Shape, Spec
@@ -34,6 +34,8 @@ class Capabilities:
         placing: ``layout``, ``place``, ``is_view`` and ``exclusive`` work, so that plans reuse memory.
         joining: ``side_by_side`` and ``joined`` work, so that several small updates are computed as one.
         compiling: ``compile`` takes whole graphs.
+        generating: ``generate`` makes one kernel of several ops. Bodies of composites are then preferred over kernels
+            where all that they come down to fuses, and run as few generated kernels in eager mode too.
         workers: how many parts of a graph are best computed side by side by ``spread``; from 1 on, ``part``,
             ``stretch`` and ``write`` work too. 0 keeps every op whole.
         cache: bytes of fast memory that each worker has to itself; parts are cut so that they fit into it.
@@ -48,6 +50,7 @@ class Capabilities:
     placing: bool = False
     joining: bool = False
     compiling: bool = False
+    generating: bool = False
     workers: int = 0
     cache: int = 0
 
@@ -207,6 +210,21 @@ class Backend(ABC):
         """The layout with another size of one axis, its axes in the same order in memory (capability ``workers``)."""
         del layout, axis, size
         raise DeviceError(f"backend {self.name!r} cannot cut arrays")
+
+    def generate(self, graph: Graph) -> Kernel | None:
+        """A kernel that computes a small graph (capability ``generating``), or None where none is made of it.
+
+        Args:
+            graph: nodes that `plugrad.graph.source.fuses` accepts, in ops of which each has one result; nothing in it is
+                empty, and no constants are.
+
+        Returns:
+            A kernel that takes the arrays of the graph's inputs by position, an input without axes also as a Python
+            number, and gives those of the outputs: one, or a tuple. Operands are named ``"0"``, ``"1"``, ... by their
+            places in its ``inplace``.
+        """
+        del graph
+        raise DeviceError(f"backend {self.name!r} generates no kernels")
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """``function(*args)``, the run of a plan: a backend that can make many kernels cheaper at once does so here.

@@ -110,10 +110,11 @@ class KernelTable:
         """Register ``kernel`` for ``op``, after those that stand there already."""
         self._kernels.setdefault(op, []).append(kernel)
 
-    def merge(self, other: KernelTable) -> None:
-        """Take every kernel of ``other``, after one's own."""
+    def merge(self, other: KernelTable, without: Sequence[OpLike] = ()) -> None:
+        """Take every kernel of ``other``, after one's own, but those of the ops ``without``."""
         for op, kernels in other._kernels.items():
-            self._kernels.setdefault(op, []).extend(kernels)
+            if op not in without:
+                self._kernels.setdefault(op, []).extend(kernels)
 
     def find(self, op: OpLike, specs: Sequence[Any], attributes: Mapping[str, Any]) -> Kernel | None:
         """The first kernel of ``op`` that takes these specs and attributes, or None.

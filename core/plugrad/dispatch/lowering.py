@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 Run = Callable[..., Any]
 
+MakeOfBody = Callable[["Op[..., Any]", Sequence[Any], dict[str, Any], Any, "Backend", Modes], Run]
+"""From an op, the specs of its operands, its attributes, the specs of its results in their structure, the backend and the
+modes, what computes arrays from arrays as the body does. Raises `PlugradError` for a body that it cannot take."""
+
+
+class _Bodies:
+    """What makes kernels of bodies where a device generates them: `plugrad.graph.bodies`, once it is there."""
+
+    make: MakeOfBody | None = None
+
+
+bodies: Final = _Bodies()
+
 fallbacks: Final[Counter[str]] = Counter()
 """How often each op ran on the device that `plugrad.fallback` names, by op."""
 
@@ -43,7 +56,9 @@ def find_kernel(
     """What computes arrays from arrays: the backend's kernel, the body, or what the user switched on."""
     run: Run | None = own_kernel(op, specs, attributes, backend, device, modes)
     if run is None and op.body is not None:
-        run = _body_kernel(op, specs, results)
+        form = results[0] if len(results) == 1 else results
+        run = generated_body(op, specs, attributes, form, backend, device, modes)
+        run = run or _body_kernel(op, specs, results)
         run = observed(op, Source.BODY, run, specs, attributes, device, modes)
     elif run is None and modes.fallback is not None and modes.fallback != device:
         run = _fallback_kernel(op, specs, attributes, backend, device, modes)
@@ -84,6 +99,27 @@ def observed(
     if modes.observer is None:
         return run
     return modes.observer.settled(op, source, run, specs, attributes, device)
+
+
+def generated_body(
+    op: Op[..., Any],
+    specs: Sequence[Any],
+    attributes: dict[str, Any],
+    results: Any,
+    backend: Backend,
+    device: Device,
+    modes: Modes,
+) -> Run | None:
+    """The body as generated kernels, where the device has them; None where it runs op by op.
+
+    It does under a fallback, which single ops are counted by, and where the body is none that can be captured.
+    """
+    if bodies.make is None or not backend.capabilities(device).generating or modes.fallback is not None:
+        return None
+    try:
+        return bodies.make(op, specs, attributes, results, backend, modes)
+    except PlugradError:
+        return None
 
 
 def _body_kernel(op: Op[..., Any], specs: Sequence[Any], results: tuple[Spec, ...]) -> Callable[..., Any]:

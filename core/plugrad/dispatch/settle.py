@@ -27,6 +27,7 @@ from plugrad.dispatch.lowering import (
     data_dependent,
     find_kernel,
     flatten,
+    generated_body,
     inlined,
     observed,
     own_kernel,
@@ -35,7 +36,7 @@ from plugrad.dispatch.modes import changed, local
 from plugrad.dispatch.observer import Source
 from plugrad.dispatch.pullback import Pullback
 from plugrad.dispatch.runner import kernel_runner
-from plugrad.dispatch.statement import Call
+from plugrad.dispatch.statement import Call, Kind
 from plugrad.dispatch.tracing import capture_error, entering, traced
 from plugrad.spec import Device, Spec, Tracked
 
@@ -115,7 +116,19 @@ def settle(op: Op[..., Any], keys: Sequence[Any], attributes: dict[str, Any]) ->
             if modes.capturing:
                 return traced(rule, _given(abstract(rule, rule_specs, rule_attributes), operands))
             run = own_kernel(rule, rule_specs, rule_attributes, backend, device, modes)
-            return run or observed(rule, Source.BODY, None, rule_specs, rule_attributes, device, modes)
+            if run is not None:
+                return run
+            if backend.capabilities(device).generating:
+                given = _given(abstract(rule, rule_specs, rule_attributes), operands)
+                whole = op.kind is not Kind.ELEMENTWISE or all(
+                    g.shape == results[0].shape for g in flat([given])
+                )
+                run = (
+                    None
+                    if not whole
+                    else generated_body(rule, rule_specs, rule_attributes, given, backend, device, modes)
+                )
+            return observed(rule, Source.BODY, run, rule_specs, rule_attributes, device, modes)
 
         scalars = frozenset(o.name for o, k in zip(op.operands, keys, strict=True) if isinstance(k, type))
         entry = Pullback(op, kept, specs, tracked, named, scalars, find)

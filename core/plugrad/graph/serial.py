@@ -26,6 +26,7 @@ from plugrad.dtypes import DType, as_dtype
 from plugrad.errors import ArgumentError, DataError, PlugradError
 from plugrad.graph.bundle import Bundle
 from plugrad.graph.epilogue import Epilogue
+from plugrad.graph.fused import Fused
 from plugrad.graph.ir import Composed, Graph, Value
 from plugrad.graph.printing import names_of
 from plugrad.graph.region import Region
@@ -35,7 +36,7 @@ from plugrad.spec import Device, Spec
 FORMAT: Final = "plugrad.graph"
 VERSION: Final = 1
 
-COMPOSED: Final[Mapping[str, type[Composed]]] = {c.name: c for c in (Bundle, Epilogue, Region)}
+COMPOSED: Final[Mapping[str, type[Composed]]] = {c.name: c for c in (Bundle, Epilogue, Fused, Region)}
 """What nodes apply that is made of nodes, by name."""
 
 

@@ -312,6 +312,7 @@ def test_the_command(tmp_path: Path) -> None:
         "# after bundle: the same",
         "# after epilogues: the same",
         "# after fuse: the same",
+        "# after generate: the same",
     ]
     assert "multiply(v0, 1)" in parts[0]
     assert "multiply" not in parts[3]

@@ -162,7 +162,7 @@ def test_largest_over_the_outer_axes(tmp_path: Path) -> None:
 @needs_compiler
 def test_product_of_a_transposed_matrix(tmp_path: Path) -> None:
     a, b, out = np.arange(6).reshape(3, 2), np.arange(12).reshape(3, 4), np.zeros((2, 4), np.int64)
-    arguments = [a, 0, 0, 1, 2, b, 0, 0, 4, 1, out, 0, 0, 2, 3, 4]
+    arguments = [a, 0, 0, 0, 1, 2, b, 0, 0, 0, 4, 1, out, 0, 0, 0, 0, 4, 1, 2, 3, 4, 3, 1]
     run(product(C, dtypes.int64), arguments, (4, 2, 1), tmp_path)
     np.testing.assert_array_equal(out, a.T @ b)
 

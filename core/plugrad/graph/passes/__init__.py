@@ -17,6 +17,7 @@ from plugrad.graph.passes.constants import constants
 from plugrad.graph.passes.dead_code import dead_code
 from plugrad.graph.passes.epilogues import epilogues
 from plugrad.graph.passes.fusion import fuse
+from plugrad.graph.passes.generation import generate
 from plugrad.graph.passes.lowering import lower
 from plugrad.graph.passes.plugins import Pass, guarded, plugin_passes
 from plugrad.graph.passes.stacking import stack
@@ -48,7 +49,7 @@ Told = Callable[[str, Graph, Graph], None]
 
 PASSES: Final[dict[str, Run]] = {
     "dead_code": lambda graph, _: dead_code(graph),
-    "lower": lambda graph, context: lower(graph, context.backend, context.modes),
+    "lower": lambda graph, context: lower(graph, context.backend, context.modes, exact=context.exact),
     "algebra": lambda graph, _: algebra(graph),
     "common_subexpressions": lambda graph, _: common_subexpressions(graph),
     "constants": lambda graph, context: constants(graph, context.backend, context.modes),
@@ -58,6 +59,7 @@ PASSES: Final[dict[str, Run]] = {
         graph if context.exact else epilogues(graph, context.backend, context.modes)
     ),
     "fuse": lambda graph, context: graph if context.exact else fuse(graph, context.backend, context.modes),
+    "generate": lambda graph, context: graph if context.exact else generate(graph, context.backend),
 }
 """The passes by name, in their order."""
 

@@ -9,6 +9,7 @@ from plugrad.dispatch.factors import Factor, factors_of
 from plugrad.graph.bundle import Bundle
 from plugrad.graph.ir import Composed, Graph, Node, Value
 from plugrad.graph.rewrite import Rewriter, specs_of
+from plugrad.graph.source.program import fuses
 
 if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
@@ -20,15 +21,19 @@ SMALL: Final = 1 << 16
 def bundle(graph: Graph, backend: Backend) -> Graph:
     """The graph with bundles in the place of updates, where the device joins memory.
 
-    Updates are nodes whose results nothing reads but what binds them outside.
+    Updates are nodes whose results nothing reads but what binds them outside. Those that the device can compute in the
+    kernel which makes what they read are left to fused regions.
     """
     device = graph.device
     if device is None or not backend.capabilities(device).joining:
         return graph
+    generating = backend.capabilities(device).generating
     read = {v for n in graph.nodes for v in n.reads()}
     outputs = set(graph.outputs)
     groups: dict[Any, list[Node]] = {}
     for node in graph.nodes:
+        if generating and fuses(node):
+            continue
         if node.results and all(v in outputs and v not in read for v in node.results):
             own = _own(node)
             if own is not None:

@@ -13,19 +13,31 @@ from plugrad.dispatch.tracing import local as tracing
 from plugrad.errors import UnsupportedOp
 from plugrad.graph.ir import Composed, Graph, Node, Operand, Value
 from plugrad.graph.rewrite import Rewriter, specs_of
+from plugrad.graph.source.program import fuses
 
 if TYPE_CHECKING:
     from plugrad.backend.interface import Backend
     from plugrad.dispatch.op import Op
 
 
-def lower(graph: Graph, backend: Backend, modes: Modes) -> Graph:
+def lower(graph: Graph, backend: Backend, modes: Modes, *, exact: bool = False) -> Graph:
     """The graph in ops that ``backend`` has kernels for.
+
+    Where the device generates kernels, an op that has one is replaced by its body nevertheless if all that this comes down
+    to fuses: it is better part of a fused region. Other ops with kernels, as products, stay.
+
+    Args:
+        graph: any graph.
+        backend: of the device.
+        modes: kernels are chosen by ``matmul_precision``.
+        exact: whether results are to be those of eager mode bit for bit: then what has a kernel stays.
 
     Raises:
         UnsupportedOp: for a primitive without a kernel.
     """
-    lowering = _Lowering(graph, backend, modes)
+    device = graph.device
+    generating = not exact and device is not None and backend.capabilities(device).generating
+    lowering = _Lowering(graph, backend, modes, generating)
     before, tracing.trace = tracing.trace, lowering
     try:
         for node in graph.nodes:
@@ -41,11 +53,17 @@ def lower(graph: Graph, backend: Backend, modes: Modes) -> Graph:
     return lowering.finish()
 
 
+class _StaysWholeError(Exception):
+    """A body that is tried does not fuse."""
+
+
 class _Lowering(Rewriter):
     """A rewriter that is a trace too: bodies run on symbols of the new graph."""
 
-    def __init__(self, source: Graph, backend: Backend, modes: Modes) -> None:
+    def __init__(self, source: Graph, backend: Backend, modes: Modes, generating: bool) -> None:
         super().__init__(source)
+        self._generating = generating
+        self._trying = 0
         self._backend = backend
         self._modes = modes
         self._line = ""
@@ -62,15 +80,31 @@ class _Lowering(Rewriter):
         """Add a node, or the nodes of its body."""
         node = Node(op, operands, attributes)
         given = dict(attributes)
-        if self._backend.kernels.find(op, node.specs(), with_modes(given, self._modes)) is not None:
-            return self.add(op, operands, attributes, results, line)
-        if op.body is None:
-            raise UnsupportedOp(
-                f"{op.name}: the device has no kernel for it, and it is a primitive, without a body"
-                + (f" ({line})" if line else "")
-            )
+        if self._backend.kernels.find(op, node.specs(), with_modes(given, self._modes)) is None:
+            if op.body is None:
+                raise UnsupportedOp(
+                    f"{op.name}: the device has no kernel for it, and it is a primitive, without a body"
+                    + (f" ({line})" if line else "")
+                )
+            return self._of_body(node, results, line)
+        if self._generating and op.body is not None:
+            mark = len(self.graph.nodes)
+            self._trying += 1
+            try:
+                return self._of_body(node, results, line)
+            except _StaysWholeError:
+                del self.graph.nodes[mark:]
+            finally:
+                self._trying -= 1
+        form = self.add(op, operands, attributes, results, line)
+        if self._trying and not fuses(self.graph.nodes[-1]):
+            raise _StaysWholeError
+        return form
+
+    def _of_body(self, node: Node, results: Any, line: str) -> Any:
+        """The nodes of a body."""
         self._line = line
-        tensors = [_tensor(o, s) for o, s in zip(operands, node.specs(), strict=True)]
+        tensors = [_tensor(o, s) for o, s in zip(node.operands, node.specs(), strict=True)]
         with changed(
             capturing=True,
             recording=False,
@@ -79,7 +113,7 @@ class _Lowering(Rewriter):
             observer=None,
             matmul_precision=self._modes.matmul_precision,
         ):
-            return _arrays(_cast(apply_body(op, tensors, given), results))
+            return _arrays(_cast(apply_body(node.op, tensors, dict(node.attributes)), results))
 
     def symbol_of(self, tensor: TensorData) -> Value:
         """The value that a tensor of a body holds."""

@@ -27,6 +27,27 @@ class Source:
     parameters: tuple[str | DType, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What suits a kind of devices.
+
+    Attributes:
+        lanes: elements that a work-item of a fused kernel computes as one vector; 1: as numbers.
+        chunk: elements of a line that a work-item takes one after the other, where there are enough of them: many where
+            a work-item has a processor to itself, 1 where neighbouring work-items run in step and should read
+            neighbouring elements.
+        part: elements of a row that are worth a work-item of their own where there are few rows.
+        items: so many work-items keep the device busy.
+        group: work-items of a group, at most.
+    """
+
+    lanes: int = 1
+    chunk: int = 1
+    part: int = 256
+    items: int = 1 << 14
+    group: int = 256
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
     """A language of the C family. Patterns are filled by `str.format` with the names in braces.
@@ -46,12 +67,28 @@ class Dialect:
         odd: a function ``odd`` from ``{type}`` to float32 that rounds to odd: what is not held exactly goes towards 0
             and has its last bit set. Another rounding, to a narrower dtype, is then as if it were the only one.
         preambles: text that must stand before the kernels that use a dtype, by the dtype.
-        lanes: for the floating dtypes that have vectors, how many elements of one.
+        lanes: for the floating dtypes, how many elements a vector has; 1, with the patterns as they come, in a language
+            without vectors.
         vector: the type of a vector of ``{lanes}`` elements of ``{type}``.
         load: the vector of ``{lanes}`` elements from the pointer ``{place}`` on, whatever its alignment.
         store: a statement that writes the vector ``{value}`` there.
         splat: the vector that has the number ``{value}`` in each lane.
         fma: ``{a} * {b} + {c}``, as fast as it comes.
+        infinity: the number.
+        narrow: for dtypes that are stored and not computed with, an arithmetic ``{value}`` rounded to one of them, for
+            numbers; and with ``{lanes}`` in ``narrow_vector``.
+        vector_loads: for dtypes whose elements are of another type when computed with (bool: a truth, see ``choose``), the
+            vector of what is at the pointer ``{place}`` on. The others have ``load``.
+        vector_stores: for these, a statement that writes ``{value}`` there.
+        choose: of the vectors ``{a}`` and ``{b}``, in each lane ``a`` where ``{condition}`` holds. A truth in a lane is
+            a signed integer as wide as the elements, -1 or 0, as a comparison gives it. "" where nothing is chosen by
+            vectors: such kernels are then made of numbers.
+        reinterpret: the bits of ``{value}`` as ``{type}``, of the same size.
+        compose: the vector of the ``{values}``, separated by commas.
+        profile: what suits the devices that speak it.
+        lane: the element ``{lane}`` of the vector ``{vector}``; "" where vectors are not taken apart.
+        shape: names of parameters, int64, that each kernel has after its others, for ``indices`` to use: how many groups
+            of work-items there are along the first axis, and along the second. Empty for a language that tells by itself.
     """
 
     kernel: str
@@ -67,11 +104,22 @@ class Dialect:
     loads: Mapping[DType, str] = field(default_factory=dict)
     stores: Mapping[DType, str] = field(default_factory=dict)
     odd: str = ""
-    vector: str = ""
-    load: str = ""
-    store: str = ""
-    splat: str = ""
+    vector: str = "{type}"
+    load: str = "*({place})"
+    store: str = "*({place}) = {value};"
+    splat: str = "({type})({value})"
     fma: str = "{a} * {b} + {c}"
+    infinity: str = "INFINITY"
+    narrow: Mapping[DType, str] = field(default_factory=dict)
+    narrow_vector: Mapping[DType, str] = field(default_factory=dict)
+    vector_loads: Mapping[DType, str] = field(default_factory=dict)
+    vector_stores: Mapping[DType, str] = field(default_factory=dict)
+    choose: str = ""
+    compose: str = ""
+    reinterpret: str = ""
+    profile: Profile = Profile()
+    lane: str = ""
+    shape: tuple[str, ...] = ()
 
     @property
     def index(self) -> str:
@@ -135,6 +183,7 @@ class Writer:
 
     def source(self) -> Source:
         """The finished kernel."""
+        self.numbers(*self.dialect.shape)
         head = f"{self.dialect.kernel} {self.name}({', '.join(self.declared)})"
         text = "\n".join([*self.parts, head, "{", *self.lines, "}", ""])
         return Source(self.name, text, tuple(self.kinds))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from plugrad import dtypes
@@ -31,14 +33,13 @@ def elementwise(
     The expression is over the operands' names and the indices ``i0``, ``i1``, ...; ``letter`` is that of the result.
 
     Parameters: for each operand its memory, its first place and its strides, or the number; then those of the result;
-    then the sizes of the axes. Launch: along the first axis the last axis of the space, in vectors of ``width`` elements;
-    along the second the one before; along the third what is left, in row-major order.
+    then the sizes of the axes. Launch: see `items`.
 
     The expression is made of vectors where it can be: all that is stored is of one floating dtype which has them, lies
-    in the order of the space along one axis, and nothing is chosen by comparison (which languages give other values
-    for vectors). See `width`.
+    side by side along the last axis, and nothing is chosen by comparison (which languages give other values for
+    vectors). See `width`. A work-item has a vector then, or, of several axes, a line along the last one.
     """
-    lanes = width(dialect, expression, operands, result, letter, ndim)
+    lanes = width(dialect, expression, operands, result, letter)
     write = Writer(dialect, "elementwise", (*(d for _, d, _ in operands), result))
     if helper:
         write.helper(helper)
@@ -61,9 +62,20 @@ def elementwise(
         _outer(write, axes, sizes)
         _scalar(write, expression, operands, result, places)
         return write.source()
-    first = axes[-1]
-    write.line(f"{kind} {first} = ({kind}){dialect.indices[0]} * {lanes};")
-    write.line(f"if ({first} + {lanes} <= {sizes[-1]}) {{")
+    first, end = axes[-1], sizes[-1]
+    if ndim == 1:
+        write.line(f"{kind} {first} = ({kind}){dialect.indices[0]} * {lanes};")
+        write.line(f"if ({first} + {lanes} <= {end}) {{")
+    else:
+        chunk, end = dialect.profile.chunk, "end"
+        write.line(
+            f"const {kind} item = {dialect.indices[0]}, pieces = ({sizes[-1]} + {chunk - 1}) / {chunk};"
+        )
+        write.line(f"if (item >= {' * '.join(sizes[:-1])} * pieces) return;")
+        decompose(write, "item / pieces", sizes[:-1], axes[:-1])
+        write.line(f"{kind} {first} = item % pieces * {chunk};")
+        write.line(f"const {kind} end = {first} + {chunk} < {sizes[-1]} ? {first} + {chunk} : {sizes[-1]};")
+        write.line(f"for (; {first} + {lanes} <= end; {first} += {lanes}) {{")
     vector = dialect.vector.format(type=dialect.types[result], lanes=lanes)
     for name, _, own in operands:
         if own == "c":
@@ -75,23 +87,41 @@ def elementwise(
         write.line(f"    const {vector} {name} = {value};")
     where = f"result_memory + {places['']}"
     write.line("    " + dialect.store.format(lanes=lanes, value=expression, place=where))
-    write.line("    return;")
+    if ndim == 1:
+        write.line("    return;")
     write.line("}")
-    write.line(f"for (; {first} < {sizes[-1]}; ++{first}) {{")
+    write.line(f"for (; {first} < {end}; ++{first}) {{")
     _scalar(write, expression, operands, result, places, numbers="_number")
     write.line("}")
     return write.source()
 
 
 def width(
-    dialect: Dialect, expression: str, operands: tuple[Operand, ...], result: DType, letter: str, ndim: int
+    dialect: Dialect, expression: str, operands: tuple[Operand, ...], result: DType, letter: str
 ) -> int:
     """How many elements a work-item computes as one vector; 1 where the kernel has none."""
     same = bool(operands) and all(dtype is result for _, dtype, _ in operands)
-    in_order = ndim == 1 and letter == "c" and all(own != "s" for _, _, own in operands)
+    in_order = letter == "c" and all(own != "s" for _, _, own in operands)
     if same and in_order and not _CHOOSES.search(expression):
         return dialect.lanes.get(result, 1)
     return 1
+
+
+def items(dialect: Dialect, lanes: int, sizes: Sequence[int]) -> tuple[int, int, int]:
+    """The work-items of a launch, along each axis.
+
+    Args:
+        dialect: the language.
+        lanes: what `width` says.
+        sizes: of the axes of the space.
+
+    Returns:
+        Where the kernel is of numbers, those of the last axis, of the one before, and of what is left. Where it is of
+        vectors, those of one axis, or of several in one row the lines, in pieces of ``dialect.profile.chunk`` elements.
+    """
+    if lanes > 1 and len(sizes) > 1:
+        return math.prod(sizes[:-1]) * -(-sizes[-1] // dialect.profile.chunk), 1, 1
+    return -(-sizes[-1] // lanes), sizes[-2] if len(sizes) > 1 else 1, math.prod(sizes[:-2])
 
 
 def _place(write: Writer, name: str, axes: list[str], letter: str) -> str:

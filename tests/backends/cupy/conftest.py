@@ -1,0 +1,9 @@
+"""These tests run on the stand-in for CuPy in the folder beside, which ``tox -e cuda`` puts on the path."""
+
+import pytest
+
+cupy = pytest.importorskip(
+    "cupy", reason="neither CuPy nor its stand-in is there: tox -e cuda", exc_type=ImportError
+)
+if not hasattr(cupy, "recorded"):
+    pytest.skip("this is CuPy itself: these tests are for its stand-in", allow_module_level=True)
