@@ -1,4 +1,6 @@
-"""These tests run on the stand-in for CuPy in the folder beside, which ``tox -e cuda`` puts on the path."""
+"""The stand-in for CuPy, which ``tox -e cuda`` puts on the path; whoever imports this elsewhere is skipped."""
+
+from __future__ import annotations
 
 import pytest
 
