@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from plugrad_opencl import _cache
+_cache = pytest.importorskip(
+    "plugrad_opencl._cache", reason="pyopencl is not installed", exc_type=ImportError
+)
 
 PROGRAM = """
 import plugrad as pg

@@ -21,7 +21,11 @@ from plugrad.generated.array import StridedArray
 from plugrad.generated.memory import Memory, Pool, rounded
 from plugrad.generated.recording import KEPT, PATIENCE, Recordings
 from plugrad.spec import Spec
-from plugrad_opencl._device import CLDevice
+
+_device = pytest.importorskip(
+    "plugrad_opencl._device", reason="pyopencl is not installed", exc_type=ImportError
+)
+CLDevice = _device.CLDevice
 
 
 @pytest.fixture(autouse=True)
