@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from plugrad import dtypes, ops
-from plugrad.graph.source import gather, nonzero_count, nonzero_write, scatter
+from plugrad.graph.source import gather, gather_rows, nonzero_count, nonzero_write, scatter, scatter_rows
 from plugrad.spec import Shape
 from plugrad_opencl._array import CLArray, empty
 from plugrad_opencl._device import CLDevice
@@ -49,12 +49,16 @@ def _gather(
     """Read ``x``, of ``shape``, at the indices of its axes from ``at`` on, which errors count from ``axis`` on."""
     stop = at + len(indices)
     entries, before, after = indices[0].size, math.prod(shape[:at]), math.prod(shape[stop:])
-    source = gather(OPENCL_C, x.dtype, tuple(i.dtype for i in indices))
+    kinds = tuple(i.dtype for i in indices)
     arguments = [
         *(x.memory, x.start, *_arguments(name, x.device, indices, shape[at:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[at:stop])),
     ]
-    x.device.launch(source, (after, entries, before), (group_of(after), 1, 1), arguments, checks=True)
+    if after >= OPENCL_C.lanes.get(x.dtype, after + 1):
+        source, size, group = gather_rows(OPENCL_C, x.dtype, kinds), (entries, before, 1), group_of(entries)
+    else:
+        source, size, group = gather(OPENCL_C, x.dtype, kinds), (after, entries, before), group_of(after)
+    x.device.launch(source, size, (group, 1, 1), arguments, checks=True)
 
 
 @table(ops.gather_nd)
@@ -87,12 +91,17 @@ def _scatter(x: CLArray, indices: Sequence[CLArray], axis: int, out: CLArray) ->
         return out
     x = contiguous(x)
     before, after = math.prod(shape[:axis]), math.prod(shape[stop:])
-    source = scatter(OPENCL_C, x.dtype, tuple(i.dtype for i in indices))
+    kinds = tuple(i.dtype for i in indices)
+    lanes = OPENCL_C.lanes.get(x.dtype, after + 1)
     arguments = [
         *(x.memory, x.start, *_arguments("scatter_nd", x.device, indices, shape[axis:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[axis:stop])),
     ]
-    x.device.launch(source, (after, before), (group_of(after), 1), arguments, checks=True)
+    if after >= lanes:
+        source, first, group = scatter_rows(OPENCL_C, x.dtype, kinds), -(-after // lanes), 1
+    else:
+        source, first, group = scatter(OPENCL_C, x.dtype, kinds), after, group_of(after)
+    x.device.launch(source, (first, before), (group, 1), arguments, checks=True)
     return out
 
 
