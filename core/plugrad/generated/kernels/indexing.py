@@ -13,7 +13,7 @@ from plugrad.generated.array import StridedArray, empty
 from plugrad.generated.device import GeneratedDevice
 from plugrad.generated.kernels._run import computable, contiguous, filled, group_of, raw, room, rounding
 from plugrad.generated.kernels._table import table
-from plugrad.graph.source import gather, nonzero_count, nonzero_write, scatter
+from plugrad.graph.source import gather, gather_rows, nonzero_count, nonzero_write, scatter, scatter_rows
 from plugrad.spec import Shape
 
 _BLOCK: Final = 4096
@@ -56,12 +56,16 @@ def _gather(
     """Read ``x``, of ``shape``, at the indices of its axes from ``at`` on, which errors count from ``axis`` on."""
     stop = at + len(indices)
     entries, before, after = indices[0].size, math.prod(shape[:at]), math.prod(shape[stop:])
-    source = gather(x.dialect, x.dtype, tuple(i.dtype for i in indices))
+    kinds, lanes = tuple(i.dtype for i in indices), x.dialect.lanes.get(x.dtype, 1)
     arguments = [
         *(x.memory, x.start, *_arguments(name, x.device, indices, shape[at:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[at:stop])),
     ]
-    x.device.launch(source, (after, entries, before), (group_of(after), 1, 1), arguments, checks=True)
+    if 1 < lanes <= after:
+        source, size, group = gather_rows(x.dialect, x.dtype, kinds), (entries, before, 1), group_of(entries)
+    else:
+        source, size, group = gather(x.dialect, x.dtype, kinds), (after, entries, before), group_of(after)
+    x.device.launch(source, size, (group, 1, 1), arguments, checks=True)
 
 
 @table(ops.gather_nd)
@@ -101,12 +105,16 @@ def _scatter(x: StridedArray, indices: Sequence[StridedArray], axis: int, out: S
         return out
     x = contiguous(x)
     before, after = math.prod(shape[:axis]), math.prod(shape[stop:])
-    source = scatter(x.dialect, x.dtype, tuple(i.dtype for i in indices))
+    kinds, lanes = tuple(i.dtype for i in indices), x.dialect.lanes.get(x.dtype, 1)
     arguments = [
         *(x.memory, x.start, *_arguments("scatter_nd", x.device, indices, shape[axis:stop], axis)),
         *(out.memory, out.start, entries, after, math.prod(shape[axis:stop])),
     ]
-    x.device.launch(source, (after, before), (group_of(after), 1), arguments, checks=True)
+    if 1 < lanes <= after:
+        source, first, group = scatter_rows(x.dialect, x.dtype, kinds), -(-after // lanes), 1
+    else:
+        source, first, group = scatter(x.dialect, x.dtype, kinds), after, group_of(after)
+    x.device.launch(source, (first, before), (group, 1), arguments, checks=True)
     return out
 
 

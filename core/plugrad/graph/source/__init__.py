@@ -10,7 +10,14 @@ from plugrad.graph.source.dialect import MEMORY, Dialect, Profile, Source
 from plugrad.graph.source.elementwise import elementwise
 from plugrad.graph.source.expressions import cast_of, expression_of, next_bits
 from plugrad.graph.source.fused import Launch, launch_of
-from plugrad.graph.source.indexing import gather, nonzero_count, nonzero_write, scatter
+from plugrad.graph.source.indexing import (
+    gather,
+    gather_rows,
+    nonzero_count,
+    nonzero_write,
+    scatter,
+    scatter_rows,
+)
 from plugrad.graph.source.layout import collapse, contiguous_strides
 from plugrad.graph.source.pooling import avg_pool, avg_pool_derivative, max_pool, max_pool_derivative
 from plugrad.graph.source.product import product, row_products, summed_parts, tiled_product
@@ -43,6 +50,7 @@ __all__ = [
     "expression_of",
     "fuses",
     "gather",
+    "gather_rows",
     "launch_of",
     "max_pool",
     "max_pool_derivative",
@@ -57,6 +65,7 @@ __all__ = [
     "reduce_rows",
     "row_products",
     "scatter",
+    "scatter_rows",
     "sort_runs",
     "summed_parts",
     "tiled_product",

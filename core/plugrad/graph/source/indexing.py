@@ -86,6 +86,67 @@ def scatter(dialect: Dialect, dtype: DType, indices: tuple[DType, ...]) -> Sourc
     return write.source()
 
 
+@cache
+def gather_rows(dialect: Dialect, dtype: DType, indices: tuple[DType, ...]) -> Source:
+    """As `gather`, of a dtype that has vectors: a work-item for each entry, which reads the places after in vectors.
+
+    Parameters: as those of `gather`. Launch: along the first axis the entries, along the
+    second the places before.
+    """
+    lanes, kind = dialect.lanes[dtype], dialect.index
+    write = Writer(dialect, "gather_rows", (dtype,))
+    write.memory("x_memory", dtype)
+    write.number("x_start")
+    _indices(write, len(indices), indices)
+    write.memory("result_memory", dtype, const=False)
+    write.numbers("result_start", "entries", "after", "rows")
+    write.line(f"const {kind} entry = {dialect.indices[0]}, before = {dialect.indices[1]};")
+    write.line("if (entry >= entries) return;")
+    element = dialect.types[dtype]
+    target = dialect.pointer.format(type=element, name="target")
+    write.line(f"{target} = result_memory + result_start + (before * entries + entry) * after;")
+    _checked(write, len(indices), "entry", f"for ({kind} i = 0; i < after; ++i) target[i] = 0; return;")
+    source = dialect.pointer.format(type=f"const {element}", name="source")
+    write.line(f"{source} = x_memory + x_start + (before * rows + row) * after;")
+    write.line(f"{kind} i = 0;")
+    load = dialect.load.format(lanes=lanes, place="source + i")
+    store = dialect.store.format(lanes=lanes, place="target + i", value=load)
+    write.line(f"for (; i + {lanes} <= after; i += {lanes}) {store}")
+    write.line("for (; i < after; ++i) target[i] = source[i];")
+    return write.source()
+
+
+@cache
+def scatter_rows(dialect: Dialect, dtype: DType, indices: tuple[DType, ...]) -> Source:
+    """As `scatter`, of a dtype that has vectors: a work-item owns as many places after as a vector has lanes.
+
+    There are as many at least; the last work-item has those that are left over. Launch: along the first axis vectors of places
+    after, along the second the places before.
+    """
+    lanes, kind, element = dialect.lanes[dtype], dialect.index, dialect.types[dtype]
+    write = Writer(dialect, "scatter_rows", (dtype,))
+    write.memory("x_memory", dtype)
+    write.number("x_start")
+    _indices(write, len(indices), indices)
+    write.memory("result_memory", dtype, const=False)
+    write.numbers("result_start", "entries", "after", "rows")
+    write.line(f"const {kind} i = ({kind}){dialect.indices[0]} * {lanes}, before = {dialect.indices[1]};")
+    source = dialect.pointer.format(type=f"const {element}", name="source")
+    write.line(f"{source} = x_memory + x_start + before * entries * after + i;")
+    target = dialect.pointer.format(type=element, name="target")
+    write.line(f"for ({kind} entry = 0; entry < entries; ++entry, source += after) {{")
+    _checked(write, len(indices), "entry", "continue;")
+    write.line(f"{target} = result_memory + result_start + (before * rows + row) * after + i;")
+    values = [dialect.load.format(lanes=lanes, place=place) for place in ("target", "source")]
+    write.line(f"if (i + {lanes} <= after) {{")
+    write.line("    " + dialect.store.format(lanes=lanes, place="target", value=" + ".join(values)))
+    write.line("    continue;")
+    write.line("}")
+    write.line(f"for ({kind} l = 0; l < after - i; ++l) target[l] += source[l];")
+    write.line("}")
+    return write.source()
+
+
 def _block(write: Writer, dtype: DType) -> None:
     write.memory("x_memory", dtype)
     write.number("x_start")
